@@ -1,0 +1,303 @@
+//! Native calls: three metadata words in, one packed result out, no payload.
+//!
+//! Results stay below the range of errno (the last 4095 values of a word), so that a result can
+//! never be taken for an error.
+
+use crate::Malformed;
+
+/// The first native call number; every DRM ioctl number is below (they are bytes).
+pub const BASE: u64 = 0x100;
+
+/// The version of the native protocol that this crate describes.
+pub const VERSION: u16 = 1;
+
+/// The most pages an object may have, so that `handle | pages << 32` stays a positive number.
+pub const MAX_OBJECT_PAGES: u64 = i32::MAX as u64;
+
+bitflags::bitflags! {
+    /// What a server can do, as HELLO tells it.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub struct Features: u32 {
+        /// Buffers: create, map, close.
+        const BUFFERS = 1 << 0;
+        /// Global names: FLINK and OPEN.
+        const NAMES = 1 << 1;
+        /// Object fds: export by dup, import by two-fd call.
+        const PRIME = 1 << 2;
+        /// A client's own pages.
+        const USERPTR = 1 << 3;
+        /// A GPU address space behind the objects.
+        const GTT = 1 << 4;
+        /// Events on node fds.
+        const EVENTS = 1 << 5;
+    }
+}
+
+bitflags::bitflags! {
+    /// How a new object's pages are to be.
+    #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+    pub struct CreateFlags: u64 {
+        /// Write-combined instead of cached.
+        const WRITE_COMBINING = 1 << 0;
+        /// Uncached instead of cached.
+        const UNCACHED = 1 << 1;
+        /// In one piece of physical memory.
+        const CONTIGUOUS = 1 << 2;
+    }
+}
+
+/// A native call, checked: whoever holds one knows that its words are in range.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Call {
+    /// Who are you? `version` is the client's protocol version. Answers [`Hello`].
+    Hello {
+        /// The client's protocol version.
+        version: u16,
+    },
+    /// A new object of `size` bytes, rounded up to pages. Answers [`Sized`].
+    Create {
+        /// Size in bytes, not 0.
+        size: u64,
+        /// How its pages are to be.
+        flags: CreateFlags,
+    },
+    /// Drops a handle.
+    Close {
+        /// The handle, as the client wrote it.
+        handle: u32,
+    },
+    /// The object's global name, made on first use. Answers the name.
+    Flink {
+        /// The handle, as the client wrote it.
+        handle: u32,
+    },
+    /// A new handle on the object of this name. Answers [`Sized`].
+    Open {
+        /// The name, as the client wrote it.
+        name: u32,
+    },
+    /// Where to map the object through this node fd. Answers the fake offset in bytes.
+    Map {
+        /// The handle, as the client wrote it.
+        handle: u32,
+    },
+    /// How big the object is. Answers the number of pages.
+    Size {
+        /// The handle, as the client wrote it.
+        handle: u32,
+    },
+    /// A handle on the object behind the second fd of a two-fd call. Answers [`Sized`].
+    Import,
+    /// This open's magic number, for AuthMagic. Answers the number.
+    GetMagic,
+    /// As master: lets the open of this magic number use names.
+    AuthMagic {
+        /// The magic number, as the client wrote it.
+        magic: u32,
+    },
+}
+
+impl Call {
+    const HELLO: u64 = BASE;
+    const CREATE: u64 = BASE + 1;
+    const CLOSE: u64 = BASE + 2;
+    const FLINK: u64 = BASE + 3;
+    const OPEN: u64 = BASE + 4;
+    const MAP: u64 = BASE + 5;
+    const SIZE: u64 = BASE + 6;
+    const IMPORT: u64 = BASE + 7;
+    const GET_MAGIC: u64 = BASE + 8;
+    const AUTH_MAGIC: u64 = BASE + 9;
+
+    /// The call that these metadata words are. Every word that a call does not use must be zero.
+    pub fn decode(words: [u64; 3]) -> Result<Self, Malformed> {
+        let [number, first, second] = words;
+        let call = match number {
+            Self::CREATE => {
+                return Ok(Self::Create {
+                    size: first,
+                    flags: CreateFlags::from_bits(second)
+                        .filter(|flags| {
+                            !flags.contains(CreateFlags::WRITE_COMBINING | CreateFlags::UNCACHED)
+                        })
+                        .ok_or(Malformed::UnknownFlags)?,
+                });
+            }
+            Self::CLOSE => Self::Close {
+                handle: small(first)?,
+            },
+            Self::FLINK => Self::Flink {
+                handle: small(first)?,
+            },
+            Self::OPEN => Self::Open {
+                name: small(first)?,
+            },
+            Self::MAP => Self::Map {
+                handle: small(first)?,
+            },
+            Self::SIZE => Self::Size {
+                handle: small(first)?,
+            },
+            Self::HELLO => Self::Hello {
+                version: first.try_into().map_err(|_| Malformed::OutOfRange)?,
+            },
+            Self::AUTH_MAGIC => Self::AuthMagic {
+                magic: small(first)?,
+            },
+            Self::IMPORT if first == 0 => Self::Import,
+            Self::GET_MAGIC if first == 0 => Self::GetMagic,
+            Self::IMPORT | Self::GET_MAGIC => return Err(Malformed::NotZero),
+            _ => return Err(Malformed::UnknownCall(number)),
+        };
+        if second == 0 {
+            Ok(call)
+        } else {
+            Err(Malformed::NotZero)
+        }
+    }
+
+    /// The metadata words of this call. `Import` goes out with its first two words only, on two
+    /// fds.
+    pub fn encode(self) -> [u64; 3] {
+        match self {
+            Self::Hello { version } => [Self::HELLO, version.into(), 0],
+            Self::Create { size, flags } => [Self::CREATE, size, flags.bits()],
+            Self::Close { handle } => [Self::CLOSE, handle.into(), 0],
+            Self::Flink { handle } => [Self::FLINK, handle.into(), 0],
+            Self::Open { name } => [Self::OPEN, name.into(), 0],
+            Self::Map { handle } => [Self::MAP, handle.into(), 0],
+            Self::Size { handle } => [Self::SIZE, handle.into(), 0],
+            Self::Import => [Self::IMPORT, 0, 0],
+            Self::GetMagic => [Self::GET_MAGIC, 0, 0],
+            Self::AuthMagic { magic } => [Self::AUTH_MAGIC, magic.into(), 0],
+        }
+    }
+}
+
+fn small(word: u64) -> Result<u32, Malformed> {
+    word.try_into().map_err(|_| Malformed::OutOfRange)
+}
+
+/// The answer to HELLO: `version | features << 16`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hello {
+    /// The server's protocol version.
+    pub version: u16,
+    /// What it can do. Bits unknown to this crate are dropped.
+    pub features: Features,
+}
+
+impl Hello {
+    /// As one word.
+    pub fn pack(self) -> u64 {
+        u64::from(self.version) | u64::from(self.features.bits()) << 16
+    }
+
+    /// From one word.
+    pub fn unpack(word: u64) -> Self {
+        Self {
+            version: word as u16,
+            features: Features::from_bits_truncate((word >> 16) as u32),
+        }
+    }
+}
+
+/// A handle and the size of its object: `handle | pages << 32`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sized {
+    /// The handle, 1 or more.
+    pub handle: u32,
+    /// The object's size in pages, at most [`MAX_OBJECT_PAGES`].
+    pub pages: u32,
+}
+
+impl Sized {
+    /// As one word. `None` where the object has more pages than fit.
+    pub fn pack(handle: u32, pages: u64) -> Option<u64> {
+        (pages <= MAX_OBJECT_PAGES).then_some(u64::from(handle) | pages << 32)
+    }
+
+    /// From one word.
+    pub fn unpack(word: u64) -> Self {
+        Self {
+            handle: word as u32,
+            pages: (word >> 32) as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLS: [Call; 10] = [
+        Call::Hello { version: 1 },
+        Call::Create {
+            size: u64::MAX,
+            flags: CreateFlags::WRITE_COMBINING,
+        },
+        Call::Close { handle: 1 },
+        Call::Flink { handle: u32::MAX },
+        Call::Open { name: 0 },
+        Call::Map { handle: 7 },
+        Call::Size { handle: 7 },
+        Call::Import,
+        Call::GetMagic,
+        Call::AuthMagic { magic: 3 },
+    ];
+
+    #[test]
+    fn every_call_survives_the_wire() {
+        for call in CALLS {
+            assert_eq!(Call::decode(call.encode()), Ok(call));
+        }
+    }
+
+    #[test]
+    fn a_word_that_a_call_does_not_use_must_be_zero() {
+        for call in CALLS {
+            let [number, first, second] = call.encode();
+            if !matches!(call, Call::Create { .. }) {
+                assert_eq!(
+                    Call::decode([number, first, second + 1]),
+                    Err(Malformed::NotZero)
+                );
+            }
+        }
+        let [import, ..] = Call::Import.encode();
+        assert_eq!(Call::decode([import, 1, 0]), Err(Malformed::NotZero));
+    }
+
+    #[test]
+    fn unknown_numbers_flags_and_wide_handles_are_refused() {
+        assert_eq!(
+            Call::decode([BASE + 10, 0, 0]),
+            Err(Malformed::UnknownCall(BASE + 10))
+        );
+        let [create, ..] = CALLS[1].encode();
+        for flags in [1 << 3, 1 << 63, 0b11] {
+            assert_eq!(
+                Call::decode([create, 4096, flags]),
+                Err(Malformed::UnknownFlags)
+            );
+        }
+        let [close, ..] = CALLS[2].encode();
+        assert_eq!(
+            Call::decode([close, 1 << 32 | 1, 0]),
+            Err(Malformed::OutOfRange)
+        );
+    }
+
+    #[test]
+    fn results_stay_below_the_errno_range() {
+        let largest = Sized::pack(u32::MAX, MAX_OBJECT_PAGES).unwrap();
+        assert!(i64::try_from(largest).is_ok());
+        assert_eq!(Sized::pack(1, MAX_OBJECT_PAGES + 1), None);
+        assert_eq!(Sized::unpack(largest).handle, u32::MAX);
+        let hello = Hello {
+            version: VERSION,
+            features: Features::all(),
+        };
+        assert_eq!(Hello::unpack(hello.pack()), hello);
+    }
+}
