@@ -230,61 +230,83 @@ pub enum Call {
     DestroyDumb(DestroyDumb),
 }
 
+/// The longest struct of a call, in bytes: what must be read of a payload to decode it.
+pub const HEAD: usize = 40;
+
 impl Call {
-    /// The call of this number with this payload. The payload's length must be exactly that of
-    /// the struct and the arrays that the struct says follow it.
-    pub fn decode(number: u64, payload: &[u8]) -> Result<Self, Malformed> {
+    /// The call of this number with a payload of `length` bytes that begins with `head` (at least
+    /// its first [`HEAD`] bytes, or all of it where it is shorter). The length must be exactly
+    /// that of the struct and the arrays that the struct says follow it.
+    pub fn decode(number: u64, head: &[u8], length: usize) -> Result<Self, Malformed> {
+        let payload = Payload { head, length };
         Ok(match number {
             VERSION => {
-                let (version, rest) = prefix::<Version>(payload)?;
-                let lengths = [version.name_len, version.date_len, version.desc_len];
-                let arrays = lengths.into_iter().try_fold(0u64, u64::checked_add);
-                if arrays != Some(rest.len() as u64) {
-                    return Err(Malformed::PayloadLength);
-                }
+                let version: Version = payload.head()?;
+                payload.arrays::<Version>([
+                    version.name_len,
+                    version.date_len,
+                    version.desc_len,
+                ])?;
                 Self::Version(version)
             }
             GET_UNIQUE => {
-                let (unique, rest) = prefix::<Unique>(payload)?;
-                if unique.unique_len != rest.len() as u64 {
-                    return Err(Malformed::PayloadLength);
-                }
+                let unique: Unique = payload.head()?;
+                payload.arrays::<Unique>([unique.unique_len])?;
                 Self::GetUnique(unique)
             }
-            GET_MAGIC => Self::GetMagic(whole(payload)?),
-            AUTH_MAGIC => Self::AuthMagic(whole(payload)?),
-            GET_CLIENT => Self::GetClient(whole(payload)?),
-            SET_VERSION => Self::SetVersion(whole(payload)?),
-            GEM_CLOSE => Self::GemClose(whole(payload)?),
-            GEM_FLINK => Self::GemFlink(whole(payload)?),
-            GEM_OPEN => Self::GemOpen(whole(payload)?),
-            GET_CAP => Self::GetCap(whole(payload)?),
-            SET_CLIENT_CAP => Self::SetClientCap(whole(payload)?),
-            SET_MASTER => Self::empty(payload, Self::SetMaster)?,
-            DROP_MASTER => Self::empty(payload, Self::DropMaster)?,
-            PRIME_FD_TO_HANDLE => Self::empty(payload, Self::PrimeFdToHandle)?,
-            MODE_CREATE_DUMB => Self::CreateDumb(whole(payload)?),
-            MODE_MAP_DUMB => Self::MapDumb(whole(payload)?),
-            MODE_DESTROY_DUMB => Self::DestroyDumb(whole(payload)?),
+            GET_MAGIC => Self::GetMagic(payload.whole()?),
+            AUTH_MAGIC => Self::AuthMagic(payload.whole()?),
+            GET_CLIENT => Self::GetClient(payload.whole()?),
+            SET_VERSION => Self::SetVersion(payload.whole()?),
+            GEM_CLOSE => Self::GemClose(payload.whole()?),
+            GEM_FLINK => Self::GemFlink(payload.whole()?),
+            GEM_OPEN => Self::GemOpen(payload.whole()?),
+            GET_CAP => Self::GetCap(payload.whole()?),
+            SET_CLIENT_CAP => Self::SetClientCap(payload.whole()?),
+            SET_MASTER => payload.none(Self::SetMaster)?,
+            DROP_MASTER => payload.none(Self::DropMaster)?,
+            PRIME_FD_TO_HANDLE => payload.none(Self::PrimeFdToHandle)?,
+            MODE_CREATE_DUMB => Self::CreateDumb(payload.whole()?),
+            MODE_MAP_DUMB => Self::MapDumb(payload.whole()?),
+            MODE_DESTROY_DUMB => Self::DestroyDumb(payload.whole()?),
             _ => return Err(Malformed::UnknownCall(number)),
         })
     }
+}
 
-    fn empty(payload: &[u8], call: Self) -> Result<Self, Malformed> {
-        if payload.is_empty() {
-            Ok(call)
+/// A payload as far as it was read, and how long it is.
+struct Payload<'a> {
+    head: &'a [u8],
+    length: usize,
+}
+
+impl Payload<'_> {
+    fn head<T: FromBytes>(&self) -> Result<T, Malformed> {
+        let (head, _) = T::read_from_prefix(self.head).map_err(|_| Malformed::PayloadLength)?;
+        Ok(head)
+    }
+
+    fn whole<T: FromBytes>(&self) -> Result<T, Malformed> {
+        self.arrays::<T>([])?;
+        self.head()
+    }
+
+    fn none(&self, call: Call) -> Result<Call, Malformed> {
+        self.arrays::<()>([])?;
+        Ok(call)
+    }
+
+    /// Whether arrays of these lengths in bytes behind a `T` are the whole payload.
+    fn arrays<T>(&self, lengths: impl IntoIterator<Item = u64>) -> Result<(), Malformed> {
+        let total = lengths
+            .into_iter()
+            .try_fold(size_of::<T>() as u64, u64::checked_add);
+        if total == Some(self.length as u64) {
+            Ok(())
         } else {
             Err(Malformed::PayloadLength)
         }
     }
-}
-
-fn whole<T: FromBytes>(payload: &[u8]) -> Result<T, Malformed> {
-    T::read_from_bytes(payload).map_err(|_| Malformed::PayloadLength)
-}
-
-fn prefix<T: FromBytes>(payload: &[u8]) -> Result<(T, &[u8]), Malformed> {
-    T::read_from_prefix(payload).map_err(|_| Malformed::PayloadLength)
 }
 
 #[cfg(test)]
@@ -293,7 +315,7 @@ mod tests {
 
     #[test]
     fn the_structs_have_the_sizes_of_the_c_structs() {
-        assert_eq!(size_of::<Version>(), 40);
+        assert_eq!(size_of::<Version>(), HEAD);
         assert_eq!(size_of::<Client>(), 40);
         assert_eq!(size_of::<SetVersion>(), 16);
         assert_eq!(size_of::<GemOpen>(), 16);
@@ -320,12 +342,12 @@ mod tests {
                 "{number:#x}"
             );
             assert_eq!(
-                Call::decode(number, &bytes[..length + 1]),
+                Call::decode(number, &bytes[..length + 1], length + 1),
                 Err(Malformed::PayloadLength)
             );
             if length > 0 {
                 assert_eq!(
-                    Call::decode(number, &bytes[..length - 1]),
+                    Call::decode(number, &bytes[..length - 1], length - 1),
                     Err(Malformed::PayloadLength)
                 );
             }
@@ -340,7 +362,7 @@ mod tests {
             ..Version::default()
         };
         assert_eq!(
-            Call::decode(VERSION, version.as_bytes()),
+            Call::decode(VERSION, version.as_bytes(), 40),
             Err(Malformed::PayloadLength)
         );
     }
