@@ -1,8 +1,43 @@
-#![doc = "A GEM memory manager without an operating system."]
+//! A GEM memory manager without an operating system.
+//!
+//! What Linux keeps in `drm_gem.c`: buffer objects, handles, global names, fake mmap offsets,
+//! sharing by fd, mapped pages, and who pays for all that. A [`Device`] is the state of one
+//! server; where its pages come from is a [`pages::PageSource`], what a driver adds a
+//! [`Driver`]. Nothing here blocks, knows a wire format or decides who may do what: a server does,
+//! and asks.
+//!
+//! The life of an object: [`Device::create`] makes it and a first handle; names
+//! ([`Device::flink`]), object fds ([`Device::export`]) and mappings ([`Device::map`]) come and go;
+//! when the last handle, object fd and mapped page is gone, it ends.
+
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod device;
+mod driver;
+mod dumb;
+mod error;
+mod handles;
+mod ids;
+mod ledger;
+mod names;
+mod object;
+mod offsets;
+mod open;
 pub mod pages;
+mod slots;
 pub mod units;
+
+pub use device::{
+    Config, CreateInfo, Device, Dumb, Mapper, ObjectCursor, ObjectFdInfo, ObjectView, OpenStats,
+    Stats,
+};
+pub use driver::{Driver, NoDriver, ObjectInfo};
+pub use error::{Errno, Error};
+pub use ids::{ObjectFdId, ObjectId, OpenId};
+pub use ledger::{Account, Counted, LedgerError, Limits, MAX_OBJECT_PAGES};
+pub use names::NameMode;
+pub use object::Rights;
+pub use open::{Magic, Node};

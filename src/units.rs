@@ -36,7 +36,7 @@ impl PageCount {
 
     /// `bytes` as whole pages, or `None` where `bytes` is not a multiple of [`PAGE_SIZE`].
     pub const fn exact(bytes: u64) -> Option<Self> {
-        if bytes % PAGE_SIZE == 0 {
+        if bytes.is_multiple_of(PAGE_SIZE) {
             Some(Self(bytes / PAGE_SIZE))
         } else {
             None

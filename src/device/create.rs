@@ -1,0 +1,299 @@
+//! Objects and handles: made in two steps, undone as the mirror image.
+
+use super::Device;
+use crate::driver::Driver;
+use crate::dumb;
+use crate::error::Error;
+use crate::ids::OpenId;
+use crate::ledger::{AccountKey, Counted, LedgerError};
+use crate::object::{Backing, Holders, Object};
+use crate::pages::{Caching, PageRequest, PageSet, PageSource};
+use crate::slots::Key;
+use crate::units::{Handle, PageCount};
+
+/// How a new object's pages are to be.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CreateInfo {
+    /// How the CPU caches them.
+    pub caching: Caching,
+    /// In one piece of physical memory.
+    pub contiguous: bool,
+}
+
+/// A new dumb buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Dumb {
+    /// Its handle.
+    pub handle: Handle,
+    /// Bytes from one row to the next.
+    pub pitch: u32,
+    /// Its size in bytes, whole pages.
+    pub size: u64,
+}
+
+impl<S: PageSource, D: Driver> Device<S, D> {
+    /// A new object of `size` bytes, rounded up to pages, that reads as zero; and a handle on it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ObjectSize`] (EINVAL) for 0 and for more than one object can have,
+    /// [`Error::Limit`] (ENOMEM, EMFILE), [`Error::OutOfMemory`] (ENOMEM), [`Error::Platform`], and
+    /// [`Error::NotReady`]: repeat the call.
+    pub fn create(
+        &mut self,
+        open: OpenId,
+        size: u64,
+        info: CreateInfo,
+    ) -> Result<(Handle, PageCount), Error> {
+        let limit = self.ledger.limits().object;
+        let pages = PageCount::covering(size)
+            .filter(|pages| !pages.is_zero() && *pages <= limit)
+            .ok_or(Error::ObjectSize(limit))?;
+        let account = self.account(open)?;
+        self.ledger.charge_object(account, pages)?;
+        match self.create_charged(open, account, pages, info) {
+            Ok(handle) => Ok((handle, pages)),
+            Err(error) => {
+                self.ledger.refund_object(account, pages);
+                Err(error)
+            }
+        }
+    }
+
+    fn create_charged(
+        &mut self,
+        open: OpenId,
+        account: AccountKey,
+        pages: PageCount,
+        info: CreateInfo,
+    ) -> Result<Handle, Error> {
+        // Before there are pages: a handle too many must not cost an allocation.
+        self.check_handles(open)?;
+        let set = self.source.allocate(PageRequest {
+            owner: self.ledger.uid(account),
+            pages,
+            caching: info.caching,
+            contiguous: info.contiguous,
+        })?;
+        self.adopt(open, account, Backing::Own(set), info.caching)
+    }
+
+    /// A new object whose pages are the driver's own (stolen memory, a device's). Clients can hold
+    /// and share it, not map it; its bytes are charged like any other's. When the object ends, or
+    /// is not made after all, the driver has the pages back ([`Driver::take_back`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::create`].
+    pub fn create_private(
+        &mut self,
+        open: OpenId,
+        set: PageSet,
+        caching: Caching,
+    ) -> Result<Handle, Error> {
+        let pages = set.pages();
+        let charged = self.account(open).and_then(|account| {
+            self.ledger.charge_object(account, pages)?;
+            Ok(account)
+        });
+        let account = match charged {
+            Ok(account) => account,
+            Err(error) => {
+                self.driver.take_back(set);
+                return Err(error);
+            }
+        };
+        self.adopt(open, account, Backing::Private(set), caching)
+            .inspect_err(|_| self.ledger.refund_object(account, pages))
+    }
+
+    /// A new buffer for `width` × `height` pixels of `bits` each.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dumb`] (EINVAL) for pixels that cannot be; otherwise as [`Device::create`].
+    pub fn create_dumb(
+        &mut self,
+        open: OpenId,
+        width: u32,
+        height: u32,
+        bits: u32,
+    ) -> Result<Dumb, Error> {
+        let shape = dumb::shape(width, height, bits).ok_or(Error::Dumb)?;
+        let size = shape.pages.bytes();
+        let (handle, _) = self.create(open, size, CreateInfo::default())?;
+        Ok(Dumb {
+            handle,
+            pitch: shape.pitch,
+            size,
+        })
+    }
+
+    /// Makes an object of pages that are paid for, and the first handle on it. On failure the
+    /// pages are back where they came from.
+    fn adopt(
+        &mut self,
+        open: OpenId,
+        owner: AccountKey,
+        backing: Backing,
+        caching: Caching,
+    ) -> Result<Handle, Error> {
+        let object = Object {
+            backing,
+            caching,
+            owner,
+            name: None,
+            offset: None,
+            handles: 0,
+            fds: 0,
+            mapped: PageCount::ZERO,
+            holders: Holders::None,
+        };
+        let key = match self.objects.insert(object) {
+            Ok(key) => key,
+            Err(object) => {
+                self.give_back(object);
+                return Err(Error::NoSpace);
+            }
+        };
+        self.init_and_handle(open, key).inspect_err(|_| {
+            if let Some(object) = self.objects.remove(key) {
+                self.give_back(object);
+            }
+        })
+    }
+
+    fn init_and_handle(&mut self, open: OpenId, key: Key) -> Result<Handle, Error> {
+        let info = self.info(key).ok_or(Error::NoSpace)?;
+        self.driver.object_init(info)?;
+        self.create_handle(open, key, false).inspect_err(|_| {
+            self.driver.object_free(info);
+        })
+    }
+
+    /// Whether this open may have one more handle.
+    fn check_handles(&self, open: OpenId) -> Result<(), Error> {
+        let limit = self.ledger.limits().handles_per_open;
+        let state = self.opens.get(open.0).ok_or(Error::NoSuchOpen)?;
+        if state.handles.len() < limit {
+            Ok(())
+        } else {
+            Err(LedgerError::OpenCount(Counted::Handles, limit).into())
+        }
+    }
+
+    /// One more handle of this open on this object: reserve the number → allow mapping → the
+    /// driver's hook → publish. A failure undoes what was done, in reverse; the object itself is
+    /// left to the caller.
+    pub(super) fn create_handle(
+        &mut self,
+        open: OpenId,
+        key: Key,
+        prime: bool,
+    ) -> Result<Handle, Error> {
+        self.check_handles(open)?;
+        let account = self.account(open)?;
+        let info = self.info(key).ok_or(Error::NoSpace)?;
+        self.ledger.charge(account, Counted::Handles)?;
+        let reserved = self
+            .opens
+            .get_mut(open.0)
+            .and_then(|state| state.handles.reserve());
+        let Some(reserved) = reserved else {
+            self.ledger.refund(account, Counted::Handles);
+            return Err(Error::NoSpace);
+        };
+        self.count_handle(open, key);
+        if let Err(error) = self.driver.handle_open(open, info) {
+            self.uncount_handle(open, key);
+            if let Some(state) = self.opens.get_mut(open.0) {
+                state.handles.release(reserved);
+            }
+            self.ledger.refund(account, Counted::Handles);
+            return Err(error.into());
+        }
+        if prime {
+            self.set_prime(open, key, reserved.handle());
+        }
+        let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
+        self.handles += 1;
+        Ok(state.handles.publish(reserved, key))
+    }
+
+    /// Drops a handle: unpublish → the driver's hook → no more mapping → the number is free → the
+    /// name and the object go, if this was the last that held them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotClosable`] (EINVAL).
+    pub fn close_handle(&mut self, open: OpenId, handle: Handle) -> Result<(), Error> {
+        let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
+        let unpublished = state.handles.unpublish(handle);
+        let (reserved, key) = unpublished.ok_or(Error::NotClosable(handle))?;
+        if let Some(info) = self.info(key) {
+            self.driver.handle_close(open, info);
+        }
+        self.forget_prime(open, key, handle);
+        self.uncount_handle(open, key);
+        if let Some(state) = self.opens.get_mut(open.0) {
+            state.handles.release(reserved);
+        }
+        self.handles -= 1;
+        if let Ok(account) = self.account(open) {
+            self.ledger.refund(account, Counted::Handles);
+        }
+        self.end_name_if_unheld(key);
+        self.end_if_unused(key);
+        Ok(())
+    }
+
+    /// The size of the object behind a handle.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchHandle`] (ENOENT).
+    pub fn size(&self, open: OpenId, handle: Handle) -> Result<PageCount, Error> {
+        let key = self.object_of(open, handle)?;
+        let object = self.objects.get(key);
+        Ok(object.ok_or(Error::NoSuchHandle(handle))?.pages())
+    }
+
+    fn count_handle(&mut self, open: OpenId, key: Key) {
+        if let Some(object) = self.objects.get_mut(key) {
+            object.handles += 1;
+            object.holders.update(open, |holder| holder.handles += 1);
+        }
+    }
+
+    fn uncount_handle(&mut self, open: OpenId, key: Key) {
+        if let Some(object) = self.objects.get_mut(key) {
+            object.handles -= 1;
+            object.holders.update(open, |holder| holder.handles -= 1);
+        }
+    }
+
+    pub(super) fn set_prime(&mut self, open: OpenId, key: Key, handle: Handle) {
+        if let Some(object) = self.objects.get_mut(key) {
+            object
+                .holders
+                .update(open, |holder| holder.prime = Some(handle));
+        }
+    }
+
+    fn forget_prime(&mut self, open: OpenId, key: Key, handle: Handle) {
+        if let Some(object) = self.objects.get_mut(key) {
+            object.holders.update(open, |holder| {
+                holder.prime = holder.prime.filter(|&prime| prime != handle);
+            });
+        }
+    }
+
+    fn end_name_if_unheld(&mut self, key: Key) {
+        if let Some(object) = self.objects.get_mut(key)
+            && object.handles == 0
+            && let Some(name) = object.name.take()
+        {
+            self.names.remove(name);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What is shown to people: totals, one open, one object after the other.
+
+use super::Device;
+use crate::driver::Driver;
+use crate::error::Error;
+use crate::ids::{ObjectId, OpenId};
+use crate::ledger::{Account, Limits};
+use crate::open::Node;
+use crate::pages::{Caching, PageSource};
+use crate::units::{FakeOffset, Identity, Name, PageCount, Uid};
+
+/// Totals of a device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stats {
+    /// Opens, bound or not.
+    pub opens: usize,
+    /// Objects.
+    pub objects: usize,
+    /// Handles, of all opens.
+    pub handles: u64,
+    /// Object fds.
+    pub object_fds: usize,
+    /// Global names.
+    pub names: usize,
+    /// Fake offsets handed out.
+    pub offsets: usize,
+    /// Memory in objects.
+    pub memory: PageCount,
+    /// Pages mapped, each mapping counted.
+    pub mapped: PageCount,
+    /// How much clients may have.
+    pub limits: Limits,
+}
+
+/// What one open has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OpenStats {
+    /// Its number for people.
+    pub client: u64,
+    /// Which node.
+    pub node: Node,
+    /// Whose it is.
+    pub identity: Option<Identity>,
+    /// Its handles.
+    pub handles: u32,
+    /// Object fds made through it.
+    pub object_fds: u32,
+    /// Objects it has mapped through its node.
+    pub mapped_objects: usize,
+    /// What its uid has altogether.
+    pub account: Option<Account>,
+}
+
+/// One object.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ObjectView {
+    /// Which one.
+    pub id: ObjectId,
+    /// Who pays for it.
+    pub owner: Uid,
+    /// Its size.
+    pub pages: PageCount,
+    /// How the CPU caches it.
+    pub caching: Caching,
+    /// Handles on it, of all opens.
+    pub handles: u32,
+    /// Opens that hold or map it.
+    pub holders: usize,
+    /// Fds on it.
+    pub fds: u32,
+    /// Pages mapped, each mapping counted.
+    pub mapped: PageCount,
+    /// Its global name.
+    pub name: Option<Name>,
+    /// Its fake offset.
+    pub offset: Option<FakeOffset>,
+}
+
+/// How far a walk over the objects has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ObjectCursor(u32);
+
+impl<S: PageSource, D: Driver> Device<S, D> {
+    /// Totals.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            opens: self.opens.len(),
+            objects: self.objects.len(),
+            handles: self.handles,
+            object_fds: self.object_fds.len(),
+            names: self.names.len(),
+            offsets: self.offsets.len(),
+            memory: self.ledger.memory(),
+            mapped: self.ledger.mapped(),
+            limits: *self.ledger.limits(),
+        }
+    }
+
+    /// What each uid has.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.ledger.accounts()
+    }
+
+    /// What one open has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchOpen`] (EBADF).
+    pub fn open_stats(&self, open: OpenId) -> Result<OpenStats, Error> {
+        let state = self.opens.get(open.0).ok_or(Error::NoSuchOpen)?;
+        Ok(OpenStats {
+            client: state.client,
+            node: state.node,
+            identity: state.owner.map(|owner| owner.identity),
+            handles: state.handles.len(),
+            object_fds: state.object_fds,
+            mapped_objects: state.mapped.len(),
+            account: state
+                .owner
+                .and_then(|owner| self.ledger.account(owner.account).copied()),
+        })
+    }
+
+    /// The open with this number for people.
+    pub fn client(&self, number: u64) -> Option<OpenId> {
+        self.clients.get(&number).copied()
+    }
+
+    /// Opens with numbers above `after`, in order.
+    pub fn clients(&self, after: u64) -> impl Iterator<Item = (u64, OpenId)> {
+        let range = (
+            core::ops::Bound::Excluded(after),
+            core::ops::Bound::Unbounded,
+        );
+        self.clients
+            .range(range)
+            .map(|(&number, &open)| (number, open))
+    }
+
+    /// The next object from the cursor on, looking at no more than `slots` places. `slots` counts
+    /// down; `None` with some left over means that there are no more objects.
+    pub fn next_object(&self, cursor: &mut ObjectCursor, slots: &mut usize) -> Option<ObjectView> {
+        while *slots > 0 && cursor.0 < self.objects.slots() {
+            *slots -= 1;
+            let found = self.objects.at(cursor.0);
+            cursor.0 += 1;
+            if let Some((key, object)) = found {
+                return Some(ObjectView {
+                    id: ObjectId(key),
+                    owner: self.ledger.uid(object.owner),
+                    pages: object.pages(),
+                    caching: object.caching,
+                    handles: object.handles,
+                    holders: object.holders.len(),
+                    fds: object.fds,
+                    mapped: object.mapped,
+                    name: object.name,
+                    offset: object.offset,
+                });
+            }
+        }
+        None
+    }
+}

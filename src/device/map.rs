@@ -1,0 +1,239 @@
+//! Mappings, and the bytes of objects.
+//!
+//! The kernel maps, we count: pages per open (or object fd) and object, because mappings split
+//! and join without our being told. What a count loses the closing of the file finds.
+
+use super::Device;
+use crate::driver::Driver;
+use crate::error::Error;
+use crate::ids::{ObjectFdId, OpenId};
+use crate::object::Backing;
+use crate::pages::{PageSet, PageSource};
+use crate::slots::Key;
+use crate::units::{FakeOffset, Handle, PageCount, WindowAddr};
+
+/// Through what something is mapped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mapper {
+    /// A node, at fake offsets.
+    Node(OpenId),
+    /// An object fd, at byte offsets.
+    Object(ObjectFdId),
+}
+
+impl<S: PageSource, D: Driver> Device<S, D> {
+    /// Where the object seems to lie in a node's file, in bytes. Made on demand, the same for
+    /// every open.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchHandle`] (ENOENT), [`Error::NoSpace`] (ENOSPC).
+    pub fn map_offset(&mut self, open: OpenId, handle: Handle) -> Result<FakeOffset, Error> {
+        let key = self.object_of(open, handle)?;
+        let object = self
+            .objects
+            .get_mut(key)
+            .ok_or(Error::NoSuchHandle(handle))?;
+        if let Some(offset) = object.offset {
+            return Ok(offset);
+        }
+        let offset = self.offsets.allocate(object.pages(), key);
+        let offset = offset.ok_or(Error::NoSpace)?;
+        object.offset = Some(offset);
+        Ok(offset)
+    }
+
+    /// Where in the daemon's address space the pages are that are to be mapped from `offset` on.
+    /// Pages are counted when this succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchOffset`] (EINVAL): no object begins there; [`Error::NotAllowed`] (EACCES): the
+    /// open has no handle on it; [`Error::ReadOnly`] (EACCES); [`Error::Range`] (EINVAL): empty,
+    /// misaligned, or past the end; [`Error::NotMappable`] (ENODEV); [`Error::Limit`] (EMFILE); what
+    /// the page source says.
+    pub fn map(
+        &mut self,
+        mapper: Mapper,
+        offset: u64,
+        size: u64,
+        write: bool,
+    ) -> Result<WindowAddr, Error> {
+        let range = Error::Range { offset, size };
+        let pages = PageCount::covering(size).filter(|pages| !pages.is_zero());
+        let pages = pages.ok_or(range)?;
+        let (key, first) = match mapper {
+            Mapper::Node(open) => (self.mappable(open, offset)?, PageCount::ZERO),
+            Mapper::Object(fd) => {
+                let state = self.object_fds.get(fd.0).ok_or(Error::NoSuchObjectFd)?;
+                if write && !state.rights.write {
+                    return Err(Error::ReadOnly);
+                }
+                (state.object, PageCount::exact(offset).ok_or(range)?)
+            }
+        };
+        let object = self.objects.get(key).ok_or(Error::NoSuchOffset(offset))?;
+        let end = first.checked_add(pages).ok_or(range)?;
+        if end > object.pages() {
+            return Err(range);
+        }
+        let set = own_pages(&object.backing)?;
+        let window = self.source.window(set)?;
+        let address = window.checked_add(first).ok_or(range)?;
+        self.count_pages(mapper, key, pages)?;
+        Ok(address)
+    }
+
+    /// `size` bytes from `offset` on are mapped no more. Any numbers will do: what was not counted
+    /// is not uncounted.
+    pub fn unmap(&mut self, mapper: Mapper, offset: u64, size: u64) {
+        let Some(pages) = PageCount::covering(size) else {
+            return;
+        };
+        match mapper {
+            Mapper::Node(open) => {
+                let offset = FakeOffset::new(offset);
+                if let Some(key) = offset.and_then(|offset| self.offsets.containing(offset)) {
+                    self.uncount_node_pages(open, key, pages);
+                }
+            }
+            Mapper::Object(fd) => self.uncount_fd_pages(fd, pages),
+        }
+    }
+
+    /// Copies bytes of the object, from `offset` on, and returns how many: fewer at the end, none
+    /// behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchObjectFd`] (EBADF), [`Error::NotMappable`] (ENODEV), what the page source says.
+    pub fn read(&mut self, fd: ObjectFdId, offset: u64, bytes: &mut [u8]) -> Result<usize, Error> {
+        let state = self.object_fds.get(fd.0).ok_or(Error::NoSuchObjectFd)?;
+        let object = self.objects.get(state.object);
+        let object = object.ok_or(Error::NoSuchObjectFd)?;
+        let length = room(object.pages(), offset, bytes.len());
+        let Some(bytes) = bytes.get_mut(..length).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(0);
+        };
+        self.source
+            .read(own_pages(&object.backing)?, offset, bytes)?;
+        Ok(length)
+    }
+
+    /// Copies bytes into the object, from `offset` on, and returns how many: fewer at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::read`], [`Error::ReadOnly`] (EACCES), and [`Error::NoSpace`] (ENOSPC) where not
+    /// even the first byte is inside.
+    pub fn write(&mut self, fd: ObjectFdId, offset: u64, bytes: &[u8]) -> Result<usize, Error> {
+        let state = self.object_fds.get(fd.0).ok_or(Error::NoSuchObjectFd)?;
+        if !state.rights.write {
+            return Err(Error::ReadOnly);
+        }
+        let object = self.objects.get(state.object);
+        let object = object.ok_or(Error::NoSuchObjectFd)?;
+        let length = room(object.pages(), offset, bytes.len());
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let bytes = bytes.get(..length).filter(|bytes| !bytes.is_empty());
+        let bytes = bytes.ok_or(Error::NoSpace)?;
+        self.source
+            .write(own_pages(&object.backing)?, offset, bytes)?;
+        Ok(length)
+    }
+
+    /// The object that begins at this fake offset, if the open may map it.
+    fn mappable(&self, open: OpenId, offset: u64) -> Result<Key, Error> {
+        let none = Error::NoSuchOffset(offset);
+        let exact = FakeOffset::new(offset).and_then(|offset| self.offsets.exact(offset));
+        let key = exact.ok_or(none)?;
+        let object = self.objects.get(key).ok_or(none)?;
+        if object.holders.get(open).handles > 0 {
+            Ok(key)
+        } else {
+            Err(Error::NotAllowed)
+        }
+    }
+
+    fn count_pages(&mut self, mapper: Mapper, key: Key, pages: PageCount) -> Result<(), Error> {
+        let account = match mapper {
+            Mapper::Node(open) => self.account(open)?,
+            Mapper::Object(fd) => {
+                let state = self.object_fds.get(fd.0);
+                state.ok_or(Error::NoSuchObjectFd)?.account
+            }
+        };
+        self.ledger.charge_mapped(account, pages)?;
+        let Some(object) = self.objects.get_mut(key) else {
+            return Ok(());
+        };
+        // The ledger's sums bound these.
+        object.mapped = object.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
+        match mapper {
+            Mapper::Node(open) => {
+                object.holders.update(open, |holder| {
+                    holder.mapped = holder.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
+                });
+                if let Some(state) = self.opens.get_mut(open.0) {
+                    state.mapped.insert(key);
+                }
+            }
+            Mapper::Object(fd) => {
+                if let Some(state) = self.object_fds.get_mut(fd.0) {
+                    state.mapped = state.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Uncounts up to `pages` pages of this open's.
+    pub(super) fn uncount_node_pages(&mut self, open: OpenId, key: Key, pages: PageCount) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let counted = object.holders.get(open).mapped;
+        let pages = pages.min(counted);
+        object.mapped = object.mapped.saturating_sub(pages);
+        object
+            .holders
+            .update(open, |holder| holder.mapped = counted.saturating_sub(pages));
+        if pages == counted
+            && let Some(state) = self.opens.get_mut(open.0)
+        {
+            state.mapped.remove(&key);
+        }
+        if let Ok(account) = self.account(open) {
+            self.ledger.refund_mapped(account, pages);
+        }
+        self.end_if_unused(key);
+    }
+
+    fn uncount_fd_pages(&mut self, fd: ObjectFdId, pages: PageCount) {
+        let Some(state) = self.object_fds.get_mut(fd.0) else {
+            return;
+        };
+        let pages = pages.min(state.mapped);
+        state.mapped = state.mapped.saturating_sub(pages);
+        self.ledger.refund_mapped(state.account, pages);
+        // The fd itself keeps the object alive.
+        if let Some(object) = self.objects.get_mut(state.object) {
+            object.mapped = object.mapped.saturating_sub(pages);
+        }
+    }
+}
+
+fn own_pages(backing: &Backing) -> Result<&PageSet, Error> {
+    match backing {
+        Backing::Own(set) => Ok(set),
+        Backing::Private(_) => Err(Error::NotMappable),
+    }
+}
+
+/// How many of `wanted` bytes from `offset` on lie in an object of this size.
+fn room(pages: PageCount, offset: u64, wanted: usize) -> usize {
+    let rest = pages.bytes().saturating_sub(offset);
+    usize::try_from(rest).unwrap_or(usize::MAX).min(wanted)
+}

@@ -1,0 +1,240 @@
+//! The device: all state of one server, one method per state change.
+//!
+//! Every method either does what it says or changes nothing and says why. Nothing here blocks,
+//! calls back, or walks all of anything on a client's request. Counts of an object change
+//! together with what they count, and an object ends in one place, [`Device::end_if_unused`].
+//!
+//! Split by concern: opens and masters here, `create` for objects and handles, `share` for names
+//! and object fds, `map` for mappings and bytes, `look` for what is shown to people.
+
+mod create;
+mod look;
+mod map;
+mod master;
+mod share;
+
+use alloc::collections::BTreeMap;
+
+use crate::driver::{Driver, NoDriver, ObjectInfo};
+use crate::error::Error;
+use crate::ids::{ObjectFdId, ObjectId, OpenId};
+use crate::ledger::{AccountKey, Counted, Ledger, Limits};
+use crate::names::{NameMode, Names};
+use crate::object::{Backing, Object, ObjectFd};
+use crate::offsets::Offsets;
+use crate::open::{Magic, Node, Open, Owner};
+use crate::pages::PageSource;
+use crate::slots::{Key, Slots};
+use crate::units::{Handle, Identity};
+
+pub use create::{CreateInfo, Dumb};
+pub use look::{ObjectCursor, ObjectView, OpenStats, Stats};
+pub use map::Mapper;
+pub use share::ObjectFdInfo;
+
+/// How a device is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How much clients may have.
+    pub limits: Limits,
+    /// How names are chosen.
+    pub names: NameMode,
+}
+
+/// All state of one server.
+#[derive(Debug)]
+pub struct Device<S, D = NoDriver> {
+    source: S,
+    driver: D,
+    opens: Slots<Open>,
+    objects: Slots<Object>,
+    object_fds: Slots<ObjectFd>,
+    names: Names,
+    offsets: Offsets,
+    ledger: Ledger,
+    /// Opens by their number for people.
+    clients: BTreeMap<u64, OpenId>,
+    last_client: u64,
+    master: Option<OpenId>,
+    magics: BTreeMap<Magic, OpenId>,
+    last_magic: u32,
+    handles: u64,
+}
+
+impl<S: PageSource, D: Driver> Device<S, D> {
+    /// A device without objects.
+    pub fn new(config: Config, source: S, driver: D) -> Self {
+        Self {
+            source,
+            driver,
+            opens: Slots::new(),
+            objects: Slots::new(),
+            object_fds: Slots::new(),
+            names: Names::new(config.names),
+            offsets: Offsets::new(config.limits.offset_space),
+            ledger: Ledger::new(config.limits),
+            clients: BTreeMap::new(),
+            last_client: 0,
+            master: None,
+            magics: BTreeMap::new(),
+            last_magic: 0,
+            handles: 0,
+        }
+    }
+
+    /// Ends every open and every object fd, and with them every object, and returns the source
+    /// and the driver.
+    pub fn tear_down(mut self) -> (S, D) {
+        while let Some(key) = self.opens.first() {
+            self.close(OpenId(key));
+        }
+        while let Some(key) = self.object_fds.first() {
+            self.close_object_fd(ObjectFdId(key));
+        }
+        (self.source, self.driver)
+    }
+
+    /// Where pages come from.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Where pages come from, to tell it something.
+    pub fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    /// The driver.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// A new open. It is nobody's and can do nothing that is charged until it is bound.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`] where four billion are open.
+    pub fn open(&mut self, node: Node) -> Result<OpenId, Error> {
+        let client = self.last_client + 1;
+        let key = self.opens.insert(Open::new(node, client));
+        let open = OpenId(key.map_err(|_| Error::NoSpace)?);
+        self.last_client = client;
+        self.clients.insert(client, open);
+        Ok(open)
+    }
+
+    /// Says whose the open is, once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Binding`] (EACCES) where it is somebody's already, [`Error::Limit`] (EMFILE) where
+    /// that uid has too many opens.
+    pub fn bind(&mut self, open: OpenId, identity: Identity) -> Result<(), Error> {
+        let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
+        if state.owner.is_some() {
+            return Err(Error::Binding);
+        }
+        let account = self.ledger.charge_open(identity.uid)?;
+        state.owner = Some(Owner { identity, account });
+        Ok(())
+    }
+
+    /// Whose the open is; `None` while it is nobody's.
+    pub fn identity(&self, open: OpenId) -> Option<Identity> {
+        let owner = self.opens.get(open.0)?.owner?;
+        Some(owner.identity)
+    }
+
+    /// Which node was opened.
+    pub fn node(&self, open: OpenId) -> Option<Node> {
+        Some(self.opens.get(open.0)?.node)
+    }
+
+    /// Ends an open: whatever is mapped through it is no longer counted, its handles are closed.
+    /// Object fds made through it live on. An open that does not exist is none the worse.
+    pub fn close(&mut self, open: OpenId) {
+        self.abdicate(open);
+        while let Some(object) = self.any_mapped(open) {
+            let Some(pages) = self.objects.get(object).map(|o| o.holders.get(open).mapped) else {
+                break;
+            };
+            self.uncount_node_pages(open, object, pages);
+        }
+        let mut from = 0;
+        while let Some(handle) = self.next_handle(open, from) {
+            from = handle.get() as usize;
+            let _ = self.close_handle(open, handle);
+        }
+        let Some(state) = self.opens.remove(open.0) else {
+            return;
+        };
+        self.clients.remove(&state.client);
+        if let Some(magic) = state.magic {
+            self.magics.remove(&magic);
+        }
+        if let Some(owner) = state.owner {
+            self.ledger.refund(owner.account, Counted::Opens);
+        }
+    }
+
+    fn any_mapped(&self, open: OpenId) -> Option<Key> {
+        self.opens.get(open.0)?.mapped.iter().next().copied()
+    }
+
+    fn next_handle(&self, open: OpenId, from: usize) -> Option<Handle> {
+        self.opens.get(open.0)?.handles.next_published(from)
+    }
+
+    /// The account that pays for what this open does.
+    fn account(&self, open: OpenId) -> Result<AccountKey, Error> {
+        let state = self.opens.get(open.0).ok_or(Error::NoSuchOpen)?;
+        Ok(state.owner.ok_or(Error::Binding)?.account)
+    }
+
+    fn object_of(&self, open: OpenId, handle: Handle) -> Result<Key, Error> {
+        let state = self.opens.get(open.0).ok_or(Error::NoSuchOpen)?;
+        let object = state.handles.get(handle);
+        object.ok_or(Error::NoSuchHandle(handle))
+    }
+
+    fn info(&self, object: Key) -> Option<ObjectInfo> {
+        let state = self.objects.get(object)?;
+        Some(ObjectInfo {
+            id: ObjectId(object),
+            pages: state.pages(),
+            caching: state.caching,
+        })
+    }
+
+    /// The one place where objects end: when nothing holds it any more, its name and its offset
+    /// are free, the driver and the page source have it back, and its owner no longer pays.
+    fn end_if_unused(&mut self, key: Key) {
+        if !self.objects.get(key).is_some_and(Object::is_unused) {
+            return;
+        }
+        let info = self.info(key);
+        let Some(object) = self.objects.remove(key) else {
+            return;
+        };
+        if let Some(name) = object.name {
+            self.names.remove(name);
+        }
+        if let Some(offset) = object.offset {
+            self.offsets.free(offset);
+        }
+        if let Some(info) = info {
+            self.driver.object_free(info);
+        }
+        let (owner, pages) = (object.owner, object.pages());
+        self.give_back(object);
+        self.ledger.refund_object(owner, pages);
+    }
+
+    /// The pages go back where they came from.
+    fn give_back(&mut self, object: Object) {
+        match object.backing {
+            Backing::Own(set) => self.source.free(self.ledger.uid(object.owner), set),
+            Backing::Private(set) => self.driver.take_back(set),
+        }
+    }
+}

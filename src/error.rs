@@ -1,0 +1,165 @@
+//! Everything that can go wrong, and the one table of errno.
+
+use core::fmt;
+
+use crate::ledger::LedgerError;
+use crate::pages::{NotReady, PlatformError, Ticket};
+use crate::units::{Handle, Name, PageCount};
+
+/// An error number as a client sees it, positive. The values are those of Linux, which Redox
+/// shares (`redox_syscall`, `src/error.rs`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Errno(i32);
+
+impl Errno {
+    const ENOENT: Self = Self(2);
+    const EIO: Self = Self(5);
+    const EBADF: Self = Self(9);
+    const EAGAIN: Self = Self(11);
+    const ENOMEM: Self = Self(12);
+    const EACCES: Self = Self(13);
+    const EBUSY: Self = Self(16);
+    const ENODEV: Self = Self(19);
+    const EINVAL: Self = Self(22);
+    const ENFILE: Self = Self(23);
+    const EMFILE: Self = Self(24);
+    const ENOSPC: Self = Self(28);
+
+    /// The number, positive.
+    pub fn get(self) -> i32 {
+        self.0
+    }
+}
+
+/// Why an operation did not happen. Nothing has changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Error {
+    /// The platform is at work: repeat the operation when this is finished.
+    NotReady(Ticket),
+    /// The machine has no memory left.
+    OutOfMemory,
+    /// The platform refuses.
+    Platform(PlatformError),
+    /// A limit stands in the way.
+    Limit(LedgerError),
+    /// There is no such open.
+    NoSuchOpen,
+    /// There is no such object fd.
+    NoSuchObjectFd,
+    /// The open is nobody's yet, or somebody's already.
+    Binding,
+    /// This open has no such handle.
+    NoSuchHandle(Handle),
+    /// This open has no such handle to close.
+    NotClosable(Handle),
+    /// Nothing has this name.
+    NoSuchName(Name),
+    /// An object of no bytes, or of more than an object can have.
+    ObjectSize(PageCount),
+    /// No such pixels: a side of 0, a depth that is not 1 to 32, or a product too large.
+    Dumb,
+    /// No object begins at this offset.
+    NoSuchOffset(u64),
+    /// This open has no handle on the object there.
+    NotAllowed,
+    /// The range is empty, misaligned, or ends outside the object.
+    Range {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// The fd does not allow writing.
+    ReadOnly,
+    /// The object's pages are a device's own.
+    NotMappable,
+    /// No room for another offset, or for what is written past the end.
+    NoSpace,
+    /// No such magic number.
+    NoSuchMagic,
+    /// Somebody else is master.
+    MasterElsewhere,
+    /// This open is not master.
+    NotMaster,
+}
+
+impl Error {
+    /// What the client sees.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::NotReady(_) => Errno::EAGAIN,
+            Self::OutOfMemory => Errno::ENOMEM,
+            Self::Platform(PlatformError::FileTableFull) => Errno::ENFILE,
+            Self::Platform(PlatformError::NoSuchMemory) => Errno::ENODEV,
+            Self::Platform(PlatformError::Failed) => Errno::EIO,
+            Self::Limit(LedgerError::Total(_) | LedgerError::Memory(..)) => Errno::ENOMEM,
+            Self::Limit(_) => Errno::EMFILE,
+            Self::NoSuchOpen | Self::NoSuchObjectFd => Errno::EBADF,
+            Self::Binding => Errno::EACCES,
+            Self::NoSuchHandle(_) | Self::NoSuchName(_) => Errno::ENOENT,
+            Self::NotClosable(_) => Errno::EINVAL,
+            Self::ObjectSize(_) | Self::Dumb => Errno::EINVAL,
+            Self::NoSuchOffset(_) | Self::Range { .. } => Errno::EINVAL,
+            Self::NotAllowed | Self::ReadOnly => Errno::EACCES,
+            Self::NotMappable => Errno::ENODEV,
+            Self::NoSpace => Errno::ENOSPC,
+            Self::NoSuchMagic | Self::NotMaster => Errno::EINVAL,
+            Self::MasterElsewhere => Errno::EBUSY,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady(Ticket(ticket)) => write!(f, "waits for work {ticket}"),
+            Self::OutOfMemory => f.write_str("the machine has no memory left"),
+            Self::Platform(PlatformError::FileTableFull) => {
+                f.write_str("the daemon cannot open more files: raise its limit (ulimit -n)")
+            }
+            Self::Platform(PlatformError::NoSuchMemory) => {
+                f.write_str("this machine has no memory of that kind")
+            }
+            Self::Platform(PlatformError::Failed) => f.write_str("the platform failed"),
+            Self::Limit(error) => error.fmt(f),
+            Self::NoSuchOpen => f.write_str("no such open"),
+            Self::NoSuchObjectFd => f.write_str("the file is not an object"),
+            Self::Binding => f.write_str("the open is not this process's"),
+            Self::NoSuchHandle(handle) | Self::NotClosable(handle) => {
+                write!(f, "no handle {handle} in this open")
+            }
+            Self::NoSuchName(name) => write!(f, "nothing has the name {name}"),
+            Self::ObjectSize(limit) => write!(f, "an object has 1 to {limit} pages"),
+            Self::Dumb => f.write_str("no such pixels: 1 to 32 bits each, and not too many"),
+            Self::NoSuchOffset(offset) => write!(f, "no object begins at offset {offset:#x}"),
+            Self::NotAllowed => f.write_str("the open has no handle on the object there"),
+            Self::Range { offset, size } => {
+                write!(f, "{size} bytes from {offset:#x} are not inside the object")
+            }
+            Self::ReadOnly => f.write_str("the file is read-only"),
+            Self::NotMappable => f.write_str("the object's pages are a device's own"),
+            Self::NoSpace => f.write_str("no space left"),
+            Self::NoSuchMagic => f.write_str("no open has this magic number"),
+            Self::MasterElsewhere => f.write_str("another open is master"),
+            Self::NotMaster => f.write_str("this open is not master"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<LedgerError> for Error {
+    fn from(error: LedgerError) -> Self {
+        Self::Limit(error)
+    }
+}
+
+impl From<NotReady> for Error {
+    fn from(not_ready: NotReady) -> Self {
+        match not_ready {
+            NotReady::OutOfMemory => Self::OutOfMemory,
+            NotReady::Refused(error) => Self::Platform(error),
+            NotReady::Wait(ticket) => Self::NotReady(ticket),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Who uses how much: one account per uid, checked before anything is allocated.
+//!
+//! The ledger counts and refuses; it owns nothing that it counts. Whoever charges also refunds,
+//! with the same numbers. An account exists while anything is charged to it.
+
+use core::fmt;
+
+use hashbrown::HashMap;
+
+use crate::slots::{Key, Slots};
+use crate::units::{PageCount, Uid};
+
+/// How much clients may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Memory in objects, all clients together.
+    pub total: PageCount,
+    /// Memory in objects of one uid.
+    pub uid: PageCount,
+    /// Memory in one object.
+    pub object: PageCount,
+    /// Pages mapped by one uid, each mapping counted.
+    pub mapped_per_uid: PageCount,
+    /// Opens of one uid.
+    pub opens_per_uid: u32,
+    /// Objects of one uid.
+    pub objects_per_uid: u32,
+    /// Handles of one uid.
+    pub handles_per_uid: u32,
+    /// Handles of one open.
+    pub handles_per_open: u32,
+    /// Object fds made by one uid.
+    pub object_fds_per_uid: u32,
+    /// Object fds made through one open.
+    pub object_fds_per_open: u32,
+    /// The space of fake offsets, for all.
+    pub offset_space: PageCount,
+}
+
+impl Limits {
+    /// The limits on a machine with this much memory: half of it for all clients.
+    pub fn for_memory(memory: PageCount) -> Self {
+        Self::for_clients(half(memory))
+    }
+
+    /// The limits where clients may have this much memory: one uid may have half of it.
+    pub fn for_clients(total: PageCount) -> Self {
+        let uid = half(total);
+        let most = PageCount::new(MAX_OBJECT_PAGES).unwrap_or(uid);
+        Self {
+            total,
+            uid,
+            object: uid.min(most),
+            // Mapping costs the kernel page tables, one eight-byte entry a page.
+            mapped_per_uid: PageCount::new(total.get().saturating_mul(16)).unwrap_or(total),
+            opens_per_uid: 1 << 14,
+            objects_per_uid: 1 << 20,
+            handles_per_uid: 1 << 21,
+            handles_per_open: 1 << 20,
+            object_fds_per_uid: 1 << 17,
+            object_fds_per_open: 1 << 16,
+            offset_space: OFFSET_SPACE,
+        }
+    }
+}
+
+/// The most pages an object can have: a signed 32-bit number, so that a handle and a size fit one
+/// word below the errno range.
+pub const MAX_OBJECT_PAGES: u64 = i32::MAX as u64;
+
+/// 1 TiB of addresses, more than there is memory.
+const OFFSET_SPACE: PageCount = match PageCount::new(1 << 28) {
+    Some(pages) => pages,
+    None => PageCount::ZERO,
+};
+
+fn half(pages: PageCount) -> PageCount {
+    PageCount::new((pages.get() / 2).max(1)).unwrap_or(pages)
+}
+
+/// What there is too much of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LedgerError {
+    /// All clients together would have more memory than this.
+    Total(PageCount),
+    /// This uid would have more memory than this.
+    Memory(Uid, PageCount),
+    /// This uid would have more pages mapped than this.
+    Mapped(Uid, PageCount),
+    /// This uid would have more of these than this.
+    Count(Uid, Counted, u32),
+    /// An open would have more of these than this.
+    OpenCount(Counted, u32),
+}
+
+/// What is counted one by one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Counted {
+    /// Opens.
+    Opens,
+    /// Objects.
+    Objects,
+    /// Handles.
+    Handles,
+    /// Object fds.
+    ObjectFds,
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Opens => "opens",
+            Self::Objects => "objects",
+            Self::Handles => "handles",
+            Self::ObjectFds => "object fds",
+        })
+    }
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Total(limit) => write!(f, "all clients together may have {limit} pages"),
+            Self::Memory(uid, limit) => write!(f, "uid {uid} may have {limit} pages"),
+            Self::Mapped(uid, limit) => write!(f, "uid {uid} may map {limit} pages"),
+            Self::Count(uid, what, limit) => write!(f, "uid {uid} may have {limit} {what}"),
+            Self::OpenCount(what, limit) => write!(f, "one open may have {limit} {what}"),
+        }
+    }
+}
+
+/// What one uid has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Account {
+    /// Whose it is.
+    pub uid: Uid,
+    /// Opens bound to it.
+    pub opens: u32,
+    /// Objects charged to it.
+    pub objects: u32,
+    /// Memory in those objects.
+    pub memory: PageCount,
+    /// Handles in its opens.
+    pub handles: u32,
+    /// Object fds made by it.
+    pub object_fds: u32,
+    /// Pages mapped through its opens and object fds.
+    pub mapped: PageCount,
+}
+
+impl Account {
+    fn new(uid: Uid) -> Self {
+        Self {
+            uid,
+            opens: 0,
+            objects: 0,
+            memory: PageCount::ZERO,
+            handles: 0,
+            object_fds: 0,
+            mapped: PageCount::ZERO,
+        }
+    }
+
+    fn counter(&mut self, what: Counted) -> &mut u32 {
+        match what {
+            Counted::Opens => &mut self.opens,
+            Counted::Objects => &mut self.objects,
+            Counted::Handles => &mut self.handles,
+            Counted::ObjectFds => &mut self.object_fds,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::new(self.uid)
+    }
+}
+
+/// Which account something is charged to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct AccountKey(Key);
+
+/// All accounts of a device.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    limits: Limits,
+    accounts: Slots<Account>,
+    by_uid: HashMap<Uid, Key>,
+    memory: PageCount,
+    mapped: PageCount,
+}
+
+impl Ledger {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            accounts: Slots::new(),
+            by_uid: HashMap::default(),
+            memory: PageCount::ZERO,
+            mapped: PageCount::ZERO,
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn memory(&self) -> PageCount {
+        self.memory
+    }
+
+    pub(crate) fn mapped(&self) -> PageCount {
+        self.mapped
+    }
+
+    pub(crate) fn account(&self, key: AccountKey) -> Option<&Account> {
+        self.accounts.get(key.0)
+    }
+
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.iter().map(|(_, account)| account)
+    }
+
+    pub(crate) fn uid(&self, key: AccountKey) -> Uid {
+        self.accounts
+            .get(key.0)
+            .map_or(Uid(u32::MAX), |account| account.uid)
+    }
+
+    /// One more open of this uid; opens its account if that is the first.
+    pub(crate) fn charge_open(&mut self, uid: Uid) -> Result<AccountKey, LedgerError> {
+        let limit = self.limits.opens_per_uid;
+        let refused = LedgerError::Count(uid, Counted::Opens, limit);
+        let key = match self.by_uid.get(&uid) {
+            Some(&key) => key,
+            None => {
+                let account = Account::new(uid);
+                let key = self.accounts.insert(account).map_err(|_| refused)?;
+                self.by_uid.insert(uid, key);
+                key
+            }
+        };
+        match self.charge(AccountKey(key), Counted::Opens) {
+            Ok(()) => Ok(AccountKey(key)),
+            Err(error) => {
+                self.close_if_empty(key);
+                Err(error)
+            }
+        }
+    }
+
+    /// One more of these.
+    pub(crate) fn charge(&mut self, key: AccountKey, what: Counted) -> Result<(), LedgerError> {
+        let limit = match what {
+            Counted::Opens => self.limits.opens_per_uid,
+            Counted::Objects => self.limits.objects_per_uid,
+            Counted::Handles => self.limits.handles_per_uid,
+            Counted::ObjectFds => self.limits.object_fds_per_uid,
+        };
+        let Some(account) = self.accounts.get_mut(key.0) else {
+            return Ok(());
+        };
+        let uid = account.uid;
+        let counter = account.counter(what);
+        if *counter >= limit {
+            return Err(LedgerError::Count(uid, what, limit));
+        }
+        *counter += 1;
+        Ok(())
+    }
+
+    /// One less.
+    pub(crate) fn refund(&mut self, key: AccountKey, what: Counted) {
+        if let Some(account) = self.accounts.get_mut(key.0) {
+            let counter = account.counter(what);
+            *counter = counter.saturating_sub(1);
+        }
+        self.close_if_empty(key.0);
+    }
+
+    /// An object of this size.
+    pub(crate) fn charge_object(
+        &mut self,
+        key: AccountKey,
+        pages: PageCount,
+    ) -> Result<(), LedgerError> {
+        let limits = self.limits;
+        let total = self
+            .memory
+            .checked_add(pages)
+            .filter(|&total| total <= limits.total)
+            .ok_or(LedgerError::Total(limits.total))?;
+        let Some(account) = self.accounts.get_mut(key.0) else {
+            return Ok(());
+        };
+        let refused = LedgerError::Memory(account.uid, limits.uid);
+        let memory = account
+            .memory
+            .checked_add(pages)
+            .filter(|&memory| memory <= limits.uid)
+            .ok_or(refused)?;
+        self.charge(key, Counted::Objects)?;
+        if let Some(account) = self.accounts.get_mut(key.0) {
+            account.memory = memory;
+        }
+        self.memory = total;
+        Ok(())
+    }
+
+    pub(crate) fn refund_object(&mut self, key: AccountKey, pages: PageCount) {
+        if let Some(account) = self.accounts.get_mut(key.0) {
+            account.memory = account.memory.saturating_sub(pages);
+        }
+        self.memory = self.memory.saturating_sub(pages);
+        self.refund(key, Counted::Objects);
+    }
+
+    /// This many more pages mapped.
+    pub(crate) fn charge_mapped(
+        &mut self,
+        key: AccountKey,
+        pages: PageCount,
+    ) -> Result<(), LedgerError> {
+        let limit = self.limits.mapped_per_uid;
+        let Some(account) = self.accounts.get_mut(key.0) else {
+            return Ok(());
+        };
+        let refused = LedgerError::Mapped(account.uid, limit);
+        let mapped = account.mapped.checked_add(pages);
+        let total = self.mapped.checked_add(pages).ok_or(refused)?;
+        account.mapped = mapped.filter(|&pages| pages <= limit).ok_or(refused)?;
+        self.mapped = total;
+        Ok(())
+    }
+
+    pub(crate) fn refund_mapped(&mut self, key: AccountKey, pages: PageCount) {
+        if let Some(account) = self.accounts.get_mut(key.0) {
+            account.mapped = account.mapped.saturating_sub(pages);
+        }
+        self.mapped = self.mapped.saturating_sub(pages);
+        self.close_if_empty(key.0);
+    }
+
+    fn close_if_empty(&mut self, key: Key) {
+        if self.accounts.get(key).is_some_and(Account::is_empty)
+            && let Some(account) = self.accounts.remove(key)
+        {
+            self.by_uid.remove(&account.uid);
+        }
+    }
+}

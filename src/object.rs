@@ -1,0 +1,164 @@
+//! Objects, and who holds them.
+//!
+//! An object knows its pages, its counts and its holders; it does not know how to count or to
+//! end: the device does both, in one place each. An object lives while any of its counts
+//! (handles, object fds, mapped pages) is above zero.
+
+use alloc::boxed::Box;
+
+use hashbrown::HashMap;
+
+use crate::ids::OpenId;
+use crate::ledger::AccountKey;
+use crate::pages::{Caching, PageSet};
+use crate::units::{FakeOffset, Handle, Name, PageCount};
+
+/// Where an object's pages come from.
+#[derive(Debug)]
+pub(crate) enum Backing {
+    /// From the page source; given back to it when the object ends.
+    Own(PageSet),
+    /// From the driver, which takes them back in its `object_free` hook. Not mappable by clients.
+    Private(PageSet),
+}
+
+impl Backing {
+    pub(crate) fn pages(&self) -> PageCount {
+        match self {
+            Self::Own(set) | Self::Private(set) => set.pages(),
+        }
+    }
+}
+
+/// What an fd on an object allows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rights {
+    /// Writing: mapping writeable, `write`, importing.
+    pub write: bool,
+}
+
+/// One buffer object.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) backing: Backing,
+    pub(crate) caching: Caching,
+    /// Who pays for it.
+    pub(crate) owner: AccountKey,
+    pub(crate) name: Option<Name>,
+    pub(crate) offset: Option<FakeOffset>,
+    /// Handles, of all opens.
+    pub(crate) handles: u32,
+    /// Object fds.
+    pub(crate) fds: u32,
+    /// Mapped pages, of all opens and object fds.
+    pub(crate) mapped: PageCount,
+    pub(crate) holders: Holders,
+}
+
+impl Object {
+    pub(crate) fn pages(&self) -> PageCount {
+        self.backing.pages()
+    }
+
+    pub(crate) fn is_unused(&self) -> bool {
+        self.handles == 0 && self.fds == 0 && self.mapped.is_zero()
+    }
+}
+
+/// What one open has of an object.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Holder {
+    /// Its handles on the object: with one or more it may map.
+    pub(crate) handles: u32,
+    /// The handle that PRIME import gives again.
+    pub(crate) prime: Option<Handle>,
+    /// Pages it has mapped through its node.
+    pub(crate) mapped: PageCount,
+}
+
+impl Holder {
+    fn is_empty(&self) -> bool {
+        self.handles == 0 && self.mapped.is_zero()
+    }
+}
+
+/// The opens that hold an object: most objects have one, which needs no heap.
+#[derive(Debug, Default)]
+pub(crate) enum Holders {
+    #[default]
+    None,
+    One(OpenId, Holder),
+    Many(Box<HashMap<OpenId, Holder>>),
+}
+
+impl Holders {
+    pub(crate) fn get(&self, open: OpenId) -> Holder {
+        match self {
+            Self::One(holder_open, holder) if *holder_open == open => *holder,
+            Self::Many(holders) => holders.get(&open).copied().unwrap_or_default(),
+            _ => Holder::default(),
+        }
+    }
+
+    /// Changes what an open has; an open that has nothing afterwards is forgotten.
+    pub(crate) fn update(&mut self, open: OpenId, change: impl FnOnce(&mut Holder)) {
+        let mut holder = self.get(open);
+        change(&mut holder);
+        if holder.is_empty() {
+            self.forget(open);
+        } else {
+            self.set(open, holder);
+        }
+    }
+
+    /// How many opens hold the object.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(..) => 1,
+            Self::Many(holders) => holders.len(),
+        }
+    }
+
+    fn set(&mut self, open: OpenId, holder: Holder) {
+        match self {
+            Self::None => *self = Self::One(open, holder),
+            Self::One(first, present) if *first == open => *present = holder,
+            Self::One(first, present) => {
+                let holders = [(*first, *present), (open, holder)];
+                *self = Self::Many(Box::new(holders.into_iter().collect()));
+            }
+            Self::Many(holders) => {
+                holders.insert(open, holder);
+            }
+        }
+    }
+
+    fn forget(&mut self, open: OpenId) {
+        match self {
+            Self::One(first, _) if *first == open => *self = Self::None,
+            Self::Many(holders) => {
+                holders.remove(&open);
+                if holders.len() == 1
+                    && let Some((&last, &holder)) = holders.iter().next()
+                {
+                    *self = Self::One(last, holder);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An fd on an object: keeps it alive, with or without handles.
+#[derive(Debug)]
+pub(crate) struct ObjectFd {
+    pub(crate) object: crate::slots::Key,
+    pub(crate) rights: Rights,
+    /// Pages mapped through this fd.
+    pub(crate) mapped: PageCount,
+    /// Through which open it was made; that open may be gone.
+    pub(crate) maker: OpenId,
+    /// Who pays for it.
+    pub(crate) account: AccountKey,
+}

@@ -1,0 +1,74 @@
+//! Opens: one client's node, with its handles and its standing.
+
+use hashbrown::HashSet;
+
+use crate::handles::HandleTable;
+use crate::ledger::AccountKey;
+use crate::slots::Key;
+use crate::units::Identity;
+
+/// Which node was opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Node {
+    /// `card0`: everything.
+    Primary,
+    /// `renderD128`: no names, no master.
+    Render,
+}
+
+/// A magic number: what an open shows to the master to be authenticated.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Magic(core::num::NonZeroU32);
+
+impl Magic {
+    /// The magic number `raw`, or `None` for zero.
+    pub fn new(raw: u32) -> Option<Self> {
+        core::num::NonZeroU32::new(raw).map(Self)
+    }
+
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// Whose an open is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) identity: Identity,
+    pub(crate) account: AccountKey,
+}
+
+/// One client's node.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) node: Node,
+    /// Its number for people: counts up, never used again.
+    pub(crate) client: u64,
+    /// `None` until it is bound.
+    pub(crate) owner: Option<Owner>,
+    pub(crate) handles: HandleTable,
+    /// Objects that have pages mapped through this node.
+    pub(crate) mapped: HashSet<Key>,
+    /// Object fds that were made through this open and are not closed.
+    pub(crate) object_fds: u32,
+    pub(crate) magic: Option<Magic>,
+    pub(crate) authenticated: bool,
+    pub(crate) was_master: bool,
+}
+
+impl Open {
+    pub(crate) fn new(node: Node, client: u64) -> Self {
+        Self {
+            node,
+            client,
+            owner: None,
+            handles: HandleTable::default(),
+            mapped: HashSet::default(),
+            object_fds: 0,
+            magic: None,
+            authenticated: false,
+            was_master: false,
+        }
+    }
+}
