@@ -1,1 +1,22 @@
+//! The graphics-memory server of Redox: a scheme daemon that owns GEM buffer objects.
+//!
+//! The way of a request, one module after the other: [`serve`] reads SQEs from the scheme's
+//! socket → [`sqe`] makes typed requests of them → [`server`] asks [`authority`] and does it with
+//! a [`gem::Device`] → [`answer`] makes CQEs. What has to wait does so in [`executor`].
+//!
+//! The library needs no operating system but a [`platform`]; the program `gemd` brings one for
+//! Linux (over `hosted`) or Redox.
+
 #![no_std]
+
+extern crate alloc;
+
+pub mod answer;
+pub mod authority;
+pub mod executor;
+pub mod fds;
+pub mod payload;
+pub mod platform;
+pub mod serve;
+pub mod server;
+pub mod sqe;

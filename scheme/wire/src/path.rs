@@ -20,6 +20,8 @@ pub enum Path {
     Clients,
     /// What one open holds.
     Client(u64),
+    /// A bare number: an open, relative to the directory of opens.
+    Number(u64),
     /// An object by its global name; only relative to a primary node's fd.
     Name(u32),
 }
@@ -44,7 +46,9 @@ impl Path {
         if let Some(&(_, path)) = Self::ENTRIES.iter().find(|(name, _)| *name == text) {
             return Some(path);
         }
-        let (directory, number) = text.split_once('/')?;
+        let Some((directory, number)) = text.split_once('/') else {
+            return decimal(text).map(Self::Number);
+        };
         let number = decimal(number)?;
         match directory {
             "clients" => Some(Self::Client(number)),
@@ -98,6 +102,7 @@ mod tests {
         assert_eq!(Path::parse(b""), Some(Path::Root));
         assert_eq!(Path::parse(b"/"), Some(Path::Root));
         assert_eq!(Path::parse(b"clients/12"), Some(Path::Client(12)));
+        assert_eq!(Path::parse(b"12"), Some(Path::Number(12)));
         assert_eq!(Path::parse(b"name/4294967295"), Some(Path::Name(u32::MAX)));
     }
 

@@ -1,0 +1,128 @@
+//! Raw SQEs with raw payloads against the whole server: whatever a client can make the kernel
+//! send, the daemon answers exactly once and lives; when all files are closed nothing is left.
+//!
+//! The input is a run of records: opcode, flags, file, payload length, caller and a hint byte,
+//! then five words, then the payload. Files are chosen among those that are open (so that the
+//! fuzzer gets past EBADF) or taken from the word as they are.
+
+#![no_main]
+
+#[path = "../../scheme/tests/rig/mod.rs"]
+#[allow(dead_code)]
+mod rig;
+
+use gem_wire::native::{Call, CreateFlags};
+use gemd::answer::Answer;
+use gemd::fds::FdId;
+use libfuzzer_sys::fuzz_target;
+use rig::{ALICE, BOB, PAGE, ROOT, Rig};
+use syscall::schemev2::{Opcode, SqeFlags};
+
+const CALLERS: [u64; 4] = [ROOT, ALICE, BOB, 999];
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        Some(self.take(1)?[0])
+    }
+
+    fn word(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut input = Input(data);
+    let mut rig = Rig::new();
+    let mut files: Vec<FdId> = vec![rig.root];
+    for (caller, path) in [(ALICE, "card0"), (BOB, "card0"), (BOB, "renderD128")] {
+        let node = rig.open(caller, path);
+        let flags = CreateFlags::empty();
+        let size = 3 * PAGE;
+        rig.call(caller, node, Call::Create { size, flags })
+            .unwrap();
+        files.push(node);
+        files.push(rig.dup(caller, node, "handle/1").unwrap());
+    }
+    while record(&mut rig, &mut input, &mut files).is_some() {}
+
+    let mut answers = Vec::new();
+    rig.executor.dismiss_all(&mut answers);
+    for fd in files {
+        rig.close(fd);
+    }
+    assert_eq!(rig.executor.waiting(), 0);
+    assert!(rig.world.borrow().live.is_empty(), "pages are left");
+});
+
+fn record(rig: &mut Rig, input: &mut Input<'_>, files: &mut Vec<FdId>) -> Option<()> {
+    let opcode = Opcode::try_from_raw(input.byte()?)?;
+    let flags = SqeFlags::from_bits_truncate(input.byte()?);
+    let file = input.byte()?;
+    let length = usize::from(input.byte()?);
+    let caller = CALLERS[usize::from(input.byte()? % 4)];
+    let hint = input.byte()?;
+    let mut args = [0; 6];
+    for word in &mut args {
+        *word = input.word()?;
+    }
+    let mut payload = input.take(length)?.to_vec();
+    if hint & 1 == 0 {
+        args[0] = files[usize::from(file) % files.len()].raw();
+    }
+    if hint & 2 == 0 {
+        args[5] = files[usize::from(hint) % files.len()].raw();
+    }
+    if has_payload(opcode) {
+        args[1] = payload.as_mut_ptr() as u64;
+        args[2] = payload.len() as u64;
+    }
+    rig.world.borrow_mut().waits = usize::from(hint >> 6);
+
+    let waiting = rig.executor.waiting();
+    let tag = rig.send(caller, opcode, flags, args);
+    match rig.answer(tag) {
+        Some(Answer::File { id, .. }) => files.push(id),
+        Some(Answer::Value(value)) => assert!(value <= u64::MAX - 4096, "looks like an errno"),
+        Some(Answer::Error(errno)) => assert!((1..4096).contains(&errno.0)),
+        None => {
+            // It waits, or nobody waits for it. Its payload is about to go: cancel it.
+            rig.cancel(tag);
+            let answered = rig.answer(tag).is_some();
+            assert_eq!(
+                answered,
+                rig.executor.waiting() < waiting + usize::from(answered)
+            );
+        }
+    }
+    assert!(rig.answer(tag).is_none(), "answered twice");
+    if opcode as u8 == Opcode::CloseMsg as u8 {
+        files.retain(|fd| fd.raw() != args[0]);
+        if files.is_empty() {
+            return None;
+        }
+    }
+    Some(())
+}
+
+fn has_payload(opcode: Opcode) -> bool {
+    matches!(
+        opcode,
+        Opcode::OpenAt
+            | Opcode::Dup
+            | Opcode::Read
+            | Opcode::Write
+            | Opcode::Fpath
+            | Opcode::Fstat
+            | Opcode::Getdents
+            | Opcode::Call
+            | Opcode::StdFsCall
+    )
+}

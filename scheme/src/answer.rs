@@ -1,0 +1,65 @@
+//! What goes back: answers and the kernel's 16 bytes for them.
+
+use syscall::schemev2::{Cqe, CqeOpcode, NewFdFlags};
+
+use crate::fds::FdId;
+use crate::sqe::Tag;
+
+/// An error number as the client sees it, positive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Errno(pub i32);
+
+impl From<gem::Error> for Errno {
+    fn from(error: gem::Error) -> Self {
+        Self(error.errno().get())
+    }
+}
+
+/// The answer to a request. Whatever goes into the payload has been written there already.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// A result, below the errno range.
+    Value(u64),
+    /// A new file of ours. `positioned`: the kernel keeps a read offset for it.
+    File {
+        /// Its number.
+        id: FdId,
+        /// Whether it has a read offset.
+        positioned: bool,
+    },
+    /// It did not work, and nothing changed.
+    Error(Errno),
+}
+
+impl Answer {
+    /// Nothing to say but that it is done.
+    pub const DONE: Self = Self::Value(0);
+
+    /// As the kernel takes it.
+    pub fn cqe(self, tag: Tag) -> Cqe {
+        let (result, extra) = match self {
+            Self::Value(value) => (value, 0),
+            Self::File { id, positioned } => {
+                let flags = if positioned {
+                    NewFdFlags::POSITIONED
+                } else {
+                    NewFdFlags::empty()
+                };
+                (id.raw(), flags.bits())
+            }
+            Self::Error(Errno(errno)) => (i64::from(errno).wrapping_neg() as u64, 0),
+        };
+        Cqe {
+            flags: CqeOpcode::RespondRegular as u8,
+            extra_raw: [extra, 0, 0],
+            tag: tag.0,
+            result,
+        }
+    }
+}
+
+impl From<Result<Answer, Errno>> for Answer {
+    fn from(result: Result<Answer, Errno>) -> Self {
+        result.unwrap_or_else(Self::Error)
+    }
+}

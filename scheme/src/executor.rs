@@ -1,0 +1,337 @@
+//! Requests that wait.
+//!
+//! Most requests are answered where they stand, without a future and without an allocation. One
+//! that has to wait (for pages, for a turn) becomes a boxed future here, in a slab, found again by
+//! its tag (Cancel) and by its file (close). Futures reach the server only through
+//! [`Access::with`], so that no borrow of it survives an await; whatever was checked before an
+//! await is checked again after it, because the attempt is made again from the start.
+//!
+//! Dropping a future at any await leaves no trace: an attempt either happened or changed nothing.
+//! Every request that came in is answered exactly once, also when it is cancelled or its file is
+//! closed, because until then the kernel keeps the client's payload mapped. The payload is taken
+//! away from the request before its answer leaves this module.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use alloc::task::Wake;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+
+use gem::pages::Ticket;
+use slab::Slab;
+use spin::Mutex;
+use syscall::error::{ECANCELED, EMFILE, ENODEV};
+
+use crate::answer::{Answer, Errno};
+use crate::fds::FdId;
+use crate::payload::Payload;
+use crate::platform::Platform;
+use crate::server::{Server, Stop};
+use crate::sqe::{Message, Request, Tag};
+
+/// The most requests of one open file that may wait at a time.
+pub const WAITING_PER_FILE: usize = 64;
+
+/// What a request came to.
+pub enum Step {
+    /// The answer.
+    Done(Answer),
+    /// It waits.
+    Park(Pin<Box<dyn Future<Output = Answer>>>),
+}
+
+/// A waiting request's way to the server.
+pub struct Access<P: Platform> {
+    server: Rc<RefCell<Server<P>>>,
+    request: Rc<RefCell<Request>>,
+    tickets: Rc<RefCell<Tickets>>,
+}
+
+impl<P: Platform> Access<P> {
+    /// One turn with the server and this request. Nothing of either can be kept.
+    fn with<T>(&self, turn: impl FnOnce(&mut Server<P>, &mut Request) -> T) -> T {
+        turn(
+            &mut self.server.borrow_mut(),
+            &mut self.request.borrow_mut(),
+        )
+    }
+
+    /// Ends when the platform has reported `ticket` as finished.
+    fn finished(&self, ticket: Ticket) -> impl Future<Output = ()> + use<P> {
+        Finished {
+            tickets: self.tickets.clone(),
+            ticket,
+            begun: false,
+        }
+    }
+}
+
+/// Attempts the request again each time what it waited for is there.
+async fn again<P: Platform>(access: Access<P>, mut stop: Stop) -> Answer {
+    loop {
+        match stop {
+            Stop::Refused(errno) => return Answer::Error(errno),
+            Stop::NotReady(ticket) => access.finished(ticket).await,
+            Stop::Turn => NextTurn::default().await,
+        }
+        match access.with(|server, request| server.attempt(request)) {
+            Ok(answer) => return answer,
+            Err(next) => stop = next,
+        }
+    }
+}
+
+/// A request that waits.
+struct Parked {
+    request: Rc<RefCell<Request>>,
+    future: Pin<Box<dyn Future<Output = Answer>>>,
+}
+
+/// Answers on their way to the kernel.
+pub type Answers = Vec<(Tag, Answer)>;
+
+/// The server and the requests that wait for it.
+pub struct Executor<P: Platform> {
+    server: Rc<RefCell<Server<P>>>,
+    tickets: Rc<RefCell<Tickets>>,
+    parked: Slab<Parked>,
+    by_tag: BTreeMap<u32, usize>,
+    by_file: BTreeSet<(FdId, usize)>,
+    ready: Arc<Ready>,
+}
+
+impl<P: Platform + 'static> Executor<P> {
+    /// An executor for this server, with nothing waiting.
+    pub fn new(server: Server<P>) -> Self {
+        Self {
+            server: Rc::new(RefCell::new(server)),
+            tickets: Rc::default(),
+            parked: Slab::new(),
+            by_tag: BTreeMap::new(),
+            by_file: BTreeSet::new(),
+            ready: Arc::default(),
+        }
+    }
+
+    /// Takes in what the kernel says and adds the answers that are due at once.
+    pub fn message(&mut self, message: Message, answers: &mut Answers) {
+        match message {
+            Message::Request(request) => self.request(request, answers),
+            Message::Refused(tag, errno) => answers.push((tag, Answer::Error(errno))),
+            Message::Cancel(tag) => self.cancel(tag, answers),
+            Message::Closed(fd) => self.closed(fd, answers),
+            Message::Nothing => {}
+        }
+    }
+
+    /// Runs the waiting requests that can go on, and adds their answers.
+    pub fn run_ready(&mut self, answers: &mut Answers) {
+        let finished = self.server.borrow_mut().take_finished();
+        self.tickets.borrow_mut().finish(finished);
+        // One round only: a request that asks for another turn lets the socket speak in between.
+        for key in self.ready.take() {
+            self.poll(key, answers);
+        }
+    }
+
+    /// Whether a waiting request can go on without anything new from the kernel.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.0.lock().is_empty()
+    }
+
+    /// Whether the daemon was told to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.server.borrow().is_leaving()
+    }
+
+    /// Answers everything that waits with ENODEV: the server is leaving.
+    pub fn dismiss_all(&mut self, answers: &mut Answers) {
+        let keys: Vec<usize> = self.parked.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.dismiss(key, Errno(ENODEV), answers);
+        }
+    }
+
+    /// How many requests wait.
+    pub fn waiting(&self) -> usize {
+        self.parked.len()
+    }
+
+    fn request(&mut self, mut request: Request, answers: &mut Answers) {
+        let tag = request.tag;
+        let attempt = self.server.borrow_mut().attempt(&mut request);
+        match attempt {
+            Ok(answer) => answers.push((tag, answer)),
+            Err(Stop::Refused(errno)) => answers.push((tag, Answer::Error(errno))),
+            Err(stop) => self.park(request, stop, answers),
+        }
+    }
+
+    #[cold]
+    fn park(&mut self, request: Request, stop: Stop, answers: &mut Answers) {
+        let (tag, fd) = (request.tag, request.fd);
+        if self.waiting_on(fd).count() >= WAITING_PER_FILE {
+            answers.push((tag, Answer::Error(Errno(EMFILE))));
+            return;
+        }
+        let request = Rc::new(RefCell::new(request));
+        let access = Access {
+            server: self.server.clone(),
+            request: request.clone(),
+            tickets: self.tickets.clone(),
+        };
+        let key = self.parked.insert(Parked {
+            request,
+            future: Box::pin(again(access, stop)),
+        });
+        self.by_tag.insert(tag.0, key);
+        self.by_file.insert((fd, key));
+        self.poll(key, answers);
+    }
+
+    fn poll(&mut self, key: usize, answers: &mut Answers) {
+        // A key from the ready list can be stale: its request was cancelled, its slot perhaps
+        // taken by another one. Polling a future once too often does no harm.
+        let Some(parked) = self.parked.get_mut(key) else {
+            return;
+        };
+        let waker = Waker::from(Arc::new(Wakeup {
+            key,
+            ready: self.ready.clone(),
+        }));
+        if let Poll::Ready(answer) = parked
+            .future
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+        {
+            self.answer(key, answer, answers);
+        }
+    }
+
+    fn cancel(&mut self, tag: Tag, answers: &mut Answers) {
+        // Not found: answered already, or never seen; the kernel knows.
+        if let Some(&key) = self.by_tag.get(&tag.0) {
+            self.dismiss(key, Errno(ECANCELED), answers);
+        }
+    }
+
+    fn closed(&mut self, fd: FdId, answers: &mut Answers) {
+        let keys: Vec<usize> = self.waiting_on(fd).collect();
+        for key in keys {
+            self.dismiss(key, Errno(ECANCELED), answers);
+        }
+        self.server.borrow_mut().close(fd);
+    }
+
+    fn waiting_on(&self, fd: FdId) -> impl Iterator<Item = usize> + '_ {
+        self.by_file
+            .range((fd, 0)..=(fd, usize::MAX))
+            .map(|&(_, key)| key)
+    }
+
+    fn dismiss(&mut self, key: usize, errno: Errno, answers: &mut Answers) {
+        self.answer(key, Answer::Error(errno), answers);
+    }
+
+    /// Takes the request out and answers it. The future goes first, then the payload, then the
+    /// answer may leave.
+    fn answer(&mut self, key: usize, answer: Answer, answers: &mut Answers) {
+        let Some(Parked { request, future }) = self.parked.try_remove(key) else {
+            return;
+        };
+        drop(future);
+        let mut request = request.borrow_mut();
+        request.payload = Payload::EMPTY;
+        self.by_tag.remove(&request.tag.0);
+        self.by_file.remove(&(request.fd, key));
+        answers.push((request.tag, answer));
+    }
+}
+
+/// Work that waiting requests wait for.
+#[derive(Default)]
+struct Tickets {
+    waiting: BTreeMap<Ticket, Vec<Waker>>,
+}
+
+impl Tickets {
+    fn finish(&mut self, tickets: Vec<Ticket>) {
+        for ticket in tickets {
+            for waker in self.waiting.remove(&ticket).unwrap_or_default() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+struct Finished {
+    tickets: Rc<RefCell<Tickets>>,
+    ticket: Ticket,
+    begun: bool,
+}
+
+impl Future for Finished {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let waker = context.waker();
+        let ticket = self.ticket;
+        if !self.begun {
+            self.begun = true;
+            let mut tickets = self.tickets.borrow_mut();
+            let wakers = tickets.waiting.entry(ticket).or_default();
+            wakers.push(waker.clone());
+            return Poll::Pending;
+        }
+        if self.tickets.borrow().waiting.contains_key(&ticket) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+}
+
+/// Ends at the second poll: others get their turn in between.
+#[derive(Default)]
+struct NextTurn {
+    asked: bool,
+}
+
+impl Future for NextTurn {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.asked {
+            return Poll::Ready(());
+        }
+        self.asked = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Keys of parked requests that can go on.
+#[derive(Default)]
+struct Ready(Mutex<Vec<usize>>);
+
+impl Ready {
+    fn take(&self) -> Vec<usize> {
+        core::mem::take(&mut *self.0.lock())
+    }
+}
+
+struct Wakeup {
+    key: usize,
+    ready: Arc<Ready>,
+}
+
+impl Wake for Wakeup {
+    fn wake(self: Arc<Self>) {
+        self.ready.0.lock().push(self.key);
+    }
+}

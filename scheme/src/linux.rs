@@ -1,0 +1,104 @@
+//! gemd on Linux: the stand-in kernel of `hosted` as platform, served until told to stop.
+
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result, anyhow};
+use gem::pages::Ticket;
+use gem::units::{Identity, PageCount, Pid};
+use gem::{Config, Limits, NameMode};
+use gemd::answer::Errno;
+use gemd::platform::Platform;
+use gemd::serve::{Control, Service};
+use gemd::server::Server;
+use hosted::pages::MemfdPages;
+use redox_scheme::Socket;
+
+use crate::args::Serve;
+
+/// The machine that `hosted` makes of this one.
+struct Hosted;
+
+impl Platform for Hosted {
+    type Pages = MemfdPages;
+
+    fn identity(&mut self, pid: Pid) -> Option<Identity> {
+        hosted::credentials(pid)
+    }
+
+    fn finished(&mut self, pages: &mut MemfdPages, tickets: &mut Vec<Ticket>) {
+        pages.finished(tickets);
+    }
+}
+
+/// Serves until Ctrl-C or SIGTERM; then everything is answered and the socket is gone.
+pub fn serve(args: &Serve) -> Result<()> {
+    let socket = match &args.socket {
+        Some(path) => path.clone(),
+        None => hosted::default_socket(),
+    };
+    let kernel = hosted::start(hosted::Config::new(socket.clone()))?;
+    let control = Arc::new(OnceLock::<Control>::new());
+    let pages = pages(&control)?;
+    let config = config(args, pages.capacity())?;
+    let service = Socket::create()
+        .map_err(Errno::from)
+        .and_then(|scheme| Service::register(scheme, &args.scheme, Server::new(config, Hosted, pages)))
+        .map_err(|Errno(errno)| anyhow!("{}", std::io::Error::from_raw_os_error(errno)))
+        .context("cannot make the scheme")?;
+    let own = service.control();
+    control.get_or_init(|| own);
+    ctrlc::set_handler(move || own.shut_down()).context("cannot listen for signals")?;
+
+    println!("gemd serves /scheme/{} on {}", args.scheme, socket.display());
+    println!("connect with:  gemctl --socket {} stats", socket.display());
+    let result = service.run();
+    drop(kernel);
+    result.map_err(|Errno(errno)| {
+        anyhow!(std::io::Error::from_raw_os_error(errno)).context("the scheme's socket failed")
+    })
+}
+
+/// Pages whose worker wakes the socket's thread when it has finished something.
+fn pages(control: &Arc<OnceLock<Control>>) -> Result<MemfdPages> {
+    let control = control.clone();
+    let mut pages = MemfdPages::new().context("cannot set up memory files")?;
+    pages.set_notify(Box::new(move || {
+        if let Some(control) = control.get() {
+            control.kick();
+        }
+    }));
+    Ok(pages)
+}
+
+fn config(args: &Serve, memory: PageCount) -> Result<Config> {
+    let mut limits = Limits::for_memory(memory);
+    if let Some(total) = mebibytes(args.max_memory)? {
+        limits = Limits::for_clients(total);
+    }
+    if let Some(uid) = mebibytes(args.max_memory_per_user)? {
+        limits.uid = uid;
+        limits.object = limits.object.min(uid);
+    }
+    if let Some(object) = mebibytes(args.max_object)? {
+        limits.object = object;
+    }
+    if let Some(handles) = args.max_handles {
+        limits.handles_per_open = handles;
+    }
+    let names = if args.sequential_names {
+        NameMode::Sequential
+    } else {
+        let mut seed = [0; 16];
+        getrandom::fill(&mut seed).context("this machine has no randomness for names")?;
+        NameMode::Random { seed }
+    };
+    Ok(Config { limits, names })
+}
+
+fn mebibytes(mebibytes: Option<u64>) -> Result<Option<PageCount>> {
+    let Some(mebibytes) = mebibytes else {
+        return Ok(None);
+    };
+    let pages = mebibytes.checked_mul(256).and_then(PageCount::new);
+    pages.map(Some).context("more memory than a machine can have")
+}

@@ -1,0 +1,199 @@
+//! The loop around the scheme's socket: requests in by the batch, answers out by the batch.
+//!
+//! Redox's scheme crate makes and registers the socket; the SQEs are read and the CQEs written
+//! here, because its decoder asserts on lengths that clients choose, and its writer keeps a
+//! refused response at the head of its queue for good.
+
+use core::mem::size_of;
+
+use libredox::call;
+use redox_scheme::Socket;
+use redox_scheme::scheme::register_scheme_inner;
+use syscall::error::{EAGAIN, EINTR, EMFILE};
+use syscall::flag::{F_SETFL, O_NONBLOCK};
+use syscall::schemev2::{Cqe, Sqe};
+
+use crate::answer::Errno;
+use crate::executor::{Answers, Executor};
+use crate::platform::Platform;
+use crate::server::Server;
+use crate::sqe;
+
+/// How many requests are read at a time.
+const BATCH: usize = 32;
+
+/// A scheme that clients can open, and the daemon's own file on it.
+pub struct Service<P: Platform> {
+    socket: Socket,
+    executor: Executor<P>,
+    control: usize,
+}
+
+impl<P: Platform + 'static> Service<P> {
+    /// Makes the scheme `name` and gives it to the name space: from here on clients can open it,
+    /// and wait until [`Service::run`].
+    ///
+    /// # Errors
+    ///
+    /// What the kernel or the name space manager answered.
+    pub fn register(socket: Socket, name: &str, mut server: Server<P>) -> Result<Self, Errno> {
+        let control = server.control().map_err(|_| Errno(EMFILE))?;
+        let root = server.root().map_err(|_| Errno(EMFILE))?;
+        let control = socket.create_this_scheme_fd(0, control.raw() as usize, 0, 0)?;
+        register_scheme_inner(&socket, name, root.raw() as usize)?;
+        Ok(Self {
+            socket,
+            executor: Executor::new(server),
+            control,
+        })
+    }
+
+    /// A way for the daemon's other threads to wake this one.
+    pub fn control(&self) -> Control {
+        Control { fd: self.control }
+    }
+
+    /// Serves until told to leave, then answers everything that is still waiting.
+    ///
+    /// # Errors
+    ///
+    /// The socket failed; what waited has been answered as far as that was possible.
+    pub fn run(mut self) -> Result<(), Errno> {
+        let mut answers = Answers::new();
+        let result = self.serve(&mut answers);
+        self.executor.dismiss_all(&mut answers);
+        self.reply(&mut answers);
+        result
+    }
+
+    fn serve(&mut self, answers: &mut Answers) -> Result<(), Errno> {
+        let mut waiting_for_requests = true;
+        while !self.executor.is_leaving() {
+            // With a request that can go on by itself, only look what has come meanwhile.
+            let block = !self.executor.has_ready();
+            if block != waiting_for_requests {
+                self.set_blocking(block)?;
+                waiting_for_requests = block;
+            }
+            self.turn(answers)?;
+        }
+        // What was sent before the socket goes must not wait for ever.
+        self.set_blocking(false)?;
+        while self.turn(answers)? {}
+        Ok(())
+    }
+
+    /// Reads a batch, does it, answers it. Whether there was anything to read.
+    fn turn(&mut self, answers: &mut Answers) -> Result<bool, Errno> {
+        let mut batch = [Sqe::default(); BATCH];
+        let count = read(self.socket.inner().raw(), &mut batch)?;
+        for sqe in batch.iter().take(count) {
+            // SAFETY: the kernel has just delivered this SQE, each is decoded once, and the
+            // executor drops a request before it lets its answer out.
+            let message = unsafe { sqe::decode(sqe) };
+            self.executor.message(message, answers);
+        }
+        self.executor.run_ready(answers);
+        self.reply(answers);
+        Ok(count > 0)
+    }
+
+    fn reply(&self, answers: &mut Answers) {
+        let mut cqes = [Cqe::default(); BATCH];
+        let mut due = answers.drain(..);
+        loop {
+            let mut count = 0;
+            for (slot, (tag, answer)) in cqes.iter_mut().zip(&mut due) {
+                *slot = answer.cqe(tag);
+                count += 1;
+            }
+            if count == 0 {
+                return;
+            }
+            write(
+                self.socket.inner().raw(),
+                cqes.get(..count).unwrap_or_default(),
+            );
+        }
+    }
+
+    fn set_blocking(&self, blocking: bool) -> Result<(), Errno> {
+        let flags = if blocking { 0 } else { O_NONBLOCK };
+        call::fcntl(self.socket.inner().raw(), F_SETFL, flags)?;
+        Ok(())
+    }
+}
+
+/// The daemon's own fd on its scheme. Calls on it block until the socket's thread has answered, so
+/// they are for other threads only.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    fd: usize,
+}
+
+impl Control {
+    /// Says that the platform has finished work.
+    pub fn kick(self) {
+        self.call(sqe::KICK);
+    }
+
+    /// Asks the daemon to answer everything and leave.
+    pub fn shut_down(self) {
+        self.call(sqe::SHUTDOWN);
+    }
+
+    fn call(self, number: u64) {
+        let flags = syscall::CallFlags::empty();
+        // An error means that the service is gone, and with it whoever could wait for this.
+        let _ = call::call_rw(self.fd, &mut [], flags, &[number]);
+    }
+}
+
+/// Whole SQEs into `batch`; 0 where nothing has come and the socket does not block.
+fn read(socket: usize, batch: &mut [Sqe; BATCH]) -> Result<usize, Errno> {
+    // SAFETY: `Sqe` is 64 bytes of plain integers (`repr(C)`, no padding, `SqeFlags` is a `u8`
+    // in which every bit pattern is a value), so any bytes are valid and may be written.
+    let bytes = unsafe {
+        core::slice::from_raw_parts_mut(batch.as_mut_ptr().cast::<u8>(), size_of_val(batch))
+    };
+    loop {
+        match call::read(socket, bytes) {
+            Ok(length) => return Ok(length / size_of::<Sqe>()),
+            Err(error) if error.errno() == EINTR => {}
+            Err(error) if error.errno() == EAGAIN => return Ok(0),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Writes all CQEs. One that the kernel refuses (its caller is gone, say) stops the batch that it
+/// is in: it is dropped, and the rest goes on.
+fn write(socket: usize, mut cqes: &[Cqe]) {
+    while !cqes.is_empty() {
+        // SAFETY: `Cqe` is 16 bytes of plain integers without padding (`repr(C)`).
+        let bytes =
+            unsafe { core::slice::from_raw_parts(cqes.as_ptr().cast::<u8>(), size_of_val(cqes)) };
+        let written = match call::write(socket, bytes) {
+            Ok(length) => length / size_of::<Cqe>(),
+            Err(error) if error.errno() == EINTR => continue,
+            Err(error) => {
+                log::debug!("the kernel refuses an answer: {error:?}");
+                1
+            }
+        };
+        // A write that takes nothing and reports no error has refused the first one.
+        cqes = cqes.get(written.max(1)..).unwrap_or_default();
+    }
+}
+
+impl From<libredox::error::Error> for Errno {
+    fn from(error: libredox::error::Error) -> Self {
+        Self(error.errno())
+    }
+}
+
+impl From<syscall::error::Error> for Errno {
+    fn from(error: syscall::error::Error) -> Self {
+        Self(error.errno)
+    }
+}

@@ -1,0 +1,189 @@
+//! What every file can do, and opening them.
+
+use gem::{Node, ObjectFdId, OpenId, Rights};
+use gem_wire::path::Path;
+use syscall::data::Stat;
+use syscall::error::{EACCES, EEXIST, EINVAL, EISDIR, ENODEV, ENOENT, ENOTDIR, EOPNOTSUPP};
+use syscall::flag::{MODE_CHR, MODE_DIR, MODE_FILE};
+
+use super::text::{Directory, Listing, Text};
+use super::{File, Reply, Server, Stop, name};
+use crate::answer::{Answer, Errno};
+use crate::authority::Right;
+use crate::payload::Payload;
+use crate::platform::Platform;
+use crate::sqe::{OpenFlags, Operation, Request};
+
+/// What a client is told of the page size (`st_blksize`).
+const BLOCK_SIZE: u32 = gem::units::PAGE_SIZE as u32;
+
+impl<P: Platform> Server<P> {
+    /// Opens a path below the root directory. Who asks is not known here: on a full Redox it is
+    /// the name space manager, whoever it asks for.
+    pub(super) fn open_from_root(&mut self, path: Path, flags: OpenFlags) -> Reply {
+        let file = match path {
+            Path::Root => File::Root,
+            Path::Clients => File::Clients,
+            Path::Card => File::Node(Node::Primary, None),
+            Path::Render => File::Node(Node::Render, None),
+            Path::Stats => File::Text(Text::Stats, Listing::default()),
+            Path::Objects => File::Text(Text::Objects, Listing::default()),
+            Path::Client(id) => File::Text(Text::Client(self.client(id)?), Listing::default()),
+            Path::Number(_) => return Err(Errno(ENOENT).into()),
+            // The authority for a name is a primary node's fd, not the right to open paths.
+            Path::Name(_) => return Err(Errno(EACCES).into()),
+        };
+        self.open_file(file, flags)
+    }
+
+    /// Opens a path relative to a node: an object by its global name.
+    pub(super) fn open_from_node(&mut self, open: OpenId, path: Path, flags: OpenFlags) -> Reply {
+        let Path::Name(raw) = path else {
+            return Err(Errno(ENOTDIR).into());
+        };
+        self.allowed(open, Right::Names)?;
+        refuse_impossible(flags, false)?;
+        let rights = Rights {
+            write: flags.contains(OpenFlags::WRITE),
+        };
+        let object = self.device.export_name(open, name(raw)?, rights)?;
+        self.object_file(object)
+    }
+
+    /// Gives the file a number, if it can be opened like this.
+    pub(super) fn open_file(&mut self, file: File, flags: OpenFlags) -> Reply {
+        let directory = matches!(file, File::Root | File::Clients);
+        let readable_only = !matches!(file, File::Node(..));
+        refuse_impossible(flags, directory)?;
+        if readable_only && flags.contains(OpenFlags::WRITE) {
+            return Err(Errno(EACCES).into());
+        }
+        let positioned = matches!(file, File::Text(..));
+        let id = self.files.insert(file)?;
+        Ok(Answer::File { id, positioned })
+    }
+
+    pub(super) fn on_any_node(&mut self, open: OpenId, request: &mut Request) -> Reply {
+        let (path, mode) = match self.device.node(open) {
+            Some(Node::Render) => ("/scheme/gem/renderD128", MODE_CHR | 0o666),
+            _ => ("/scheme/gem/card0", MODE_CHR | 0o660),
+        };
+        match request.operation {
+            Operation::Stat => {
+                let number = open.as_u64();
+                stat(&mut request.payload, mode, number, 0)
+            }
+            Operation::Fpath => fpath(&mut request.payload, format_args!("{path}")),
+            Operation::Read(_) | Operation::Write(_) | Operation::Size => Err(Errno(EINVAL).into()),
+            Operation::Entries(_) => Err(Errno(ENOTDIR).into()),
+            operation => common(operation),
+        }
+    }
+
+    pub(super) fn on_any_object(&mut self, object: ObjectFdId, request: &mut Request) -> Reply {
+        let info = self.device.object_fd(object)?;
+        let number = info.object.as_u64();
+        match request.operation {
+            Operation::Stat => {
+                let mode = MODE_FILE | if info.rights.write { 0o600 } else { 0o400 };
+                stat(&mut request.payload, mode, number, info.pages.bytes())
+            }
+            Operation::Fpath => fpath(
+                &mut request.payload,
+                format_args!("/scheme/gem/object/{number}"),
+            ),
+            Operation::Size => Ok(Answer::Value(info.pages.bytes())),
+            Operation::Entries(_) | Operation::Open(..) => Err(Errno(ENOTDIR).into()),
+            operation => common(operation),
+        }
+    }
+
+    pub(super) fn on_directory(&mut self, directory: Directory, request: &mut Request) -> Reply {
+        match (directory, request.operation) {
+            (Directory::Root, Operation::Open(path, flags)) => self.open_from_root(path, flags),
+            (Directory::Clients, Operation::Open(Path::Number(id), flags)) => {
+                self.open_from_root(Path::Client(id), flags)
+            }
+            (Directory::Clients, Operation::Open(Path::Root, flags)) => {
+                self.open_file(File::Clients, flags)
+            }
+            (Directory::Clients, Operation::Open(..)) => Err(Errno(ENOENT).into()),
+            (_, Operation::Entries(after)) => {
+                self.entries(directory, after, request.caller, &mut request.payload)
+            }
+            (_, Operation::Stat) => stat(&mut request.payload, MODE_DIR | 0o555, 0, 0),
+            (_, Operation::Fpath) => fpath(
+                &mut request.payload,
+                format_args!("/scheme/gem/{}", directory.path()),
+            ),
+            (_, Operation::Read(_) | Operation::Write(_)) => Err(Errno(EISDIR).into()),
+            (_, Operation::Size) => Err(Errno(EINVAL).into()),
+            (_, Operation::Map { .. }) => Err(Errno(ENODEV).into()),
+            (_, operation) => common(operation),
+        }
+    }
+
+    pub(super) fn on_text(&mut self, text: Text, request: &mut Request) -> Reply {
+        match request.operation {
+            Operation::Read(offset) => {
+                self.read_text(request.fd, offset, request.caller, &mut request.payload)
+            }
+            Operation::Write(_) => Err(Errno(EACCES).into()),
+            Operation::Stat => stat(&mut request.payload, MODE_FILE | 0o444, 0, 0),
+            Operation::Fpath => fpath(
+                &mut request.payload,
+                format_args!("/scheme/gem/{}", self.text_path(text)),
+            ),
+            Operation::Size => Err(Errno(EINVAL).into()),
+            Operation::Entries(_) | Operation::Open(..) => Err(Errno(ENOTDIR).into()),
+            Operation::Map { .. } => Err(Errno(ENODEV).into()),
+            operation => common(operation),
+        }
+    }
+}
+
+/// What is the same for every file.
+fn common(operation: Operation) -> Reply {
+    match operation {
+        // Nothing is ever busy: there is no GPU yet whose work could be waited for.
+        Operation::Sync | Operation::StatusFlags | Operation::Unmap { .. } => Ok(Answer::DONE),
+        Operation::Export(_) | Operation::Kick | Operation::Shutdown => Err(Errno(EINVAL).into()),
+        _ => Err(Errno(EOPNOTSUPP).into()),
+    }
+}
+
+fn refuse_impossible(flags: OpenFlags, directory: bool) -> Result<(), Stop> {
+    if flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
+        Err(Errno(EEXIST).into())
+    } else if flags.contains(OpenFlags::DIRECTORY) && !directory {
+        Err(Errno(ENOTDIR).into())
+    } else {
+        Ok(())
+    }
+}
+
+/// A `Stat` into the payload; EINVAL where it does not fit.
+fn stat(payload: &mut Payload, mode: u16, number: u64, size: u64) -> Reply {
+    let stat = Stat {
+        st_ino: number,
+        st_mode: mode,
+        st_nlink: 1,
+        st_size: size,
+        st_blksize: BLOCK_SIZE,
+        // In units of 512 bytes, as everywhere.
+        st_blocks: size / 512,
+        ..Stat::default()
+    };
+    if payload.len() < size_of::<Stat>() {
+        return Err(Errno(EINVAL).into());
+    }
+    payload.put(0, &stat);
+    Ok(Answer::DONE)
+}
+
+/// A path into the payload, cut where it ends; answers the length that was written.
+fn fpath(payload: &mut Payload, path: core::fmt::Arguments<'_>) -> Reply {
+    let path = alloc::fmt::format(path);
+    let written = payload.put(0, path.as_bytes());
+    Ok(Answer::Value(written as u64))
+}

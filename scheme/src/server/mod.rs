@@ -1,0 +1,261 @@
+//! One request, one attempt: who is asking, may they, what is done, what is answered.
+//!
+//! The server owns the device and the table of open files, and knows which file is what. An
+//! attempt either succeeds, changes nothing and says why, or changes nothing and says what it
+//! waits for; the executor repeats those from the start. Handlers are split by what they serve:
+//! `native` and `drm` for calls on nodes, `files` for what every file can do, `memory` for
+//! mappings, `text` for what people read.
+
+mod drm;
+mod files;
+mod memory;
+mod native;
+mod text;
+
+use alloc::vec::Vec;
+
+use gem::pages::Ticket;
+use gem::units::{Identity, Pid};
+use gem::{Config, Device, Node, ObjectFdId, OpenId};
+use syscall::error::{EACCES, EBADF, EINVAL, EMFILE, ENOENT, EOPNOTSUPP};
+
+use crate::answer::{Answer, Errno};
+use crate::authority;
+use crate::fds::{FdId, Fds, Full};
+use crate::platform::Platform;
+use crate::sqe::{Operation, Request};
+use text::{Listing, Text};
+
+/// The most files that may be open at a time, all clients together. A node costs nothing but its
+/// slot until its first request.
+pub const MAX_FILES: usize = 1 << 20;
+
+/// Why an attempt came to nothing. Nothing has changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// It will not be done.
+    Refused(Errno),
+    /// It can be done when the platform has finished this work.
+    NotReady(Ticket),
+    /// It has taken long enough: others first, then go on.
+    Turn,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Self::Refused(errno)
+    }
+}
+
+impl From<gem::Error> for Stop {
+    fn from(error: gem::Error) -> Self {
+        match error {
+            gem::Error::NotReady(ticket) => Self::NotReady(ticket),
+            error => {
+                log::debug!("refused: {error}");
+                Self::Refused(error.into())
+            }
+        }
+    }
+}
+
+impl From<Full> for Stop {
+    fn from(Full: Full) -> Self {
+        Self::Refused(Errno(EMFILE))
+    }
+}
+
+type Reply = Result<Answer, Stop>;
+
+/// What an open file is.
+enum File {
+    /// The scheme's root directory.
+    Root,
+    /// The directory of opens.
+    Clients,
+    /// A DRM node. `None` until its first request says whose it is.
+    Node(Node, Option<OpenId>),
+    /// An object.
+    Object(ObjectFdId),
+    /// Something to read, and how far that has come.
+    Text(Text, Listing),
+    /// The daemon's own way to its socket thread; no client ever has one.
+    Control,
+}
+
+/// The state of the daemon.
+pub struct Server<P: Platform> {
+    device: Device<P::Pages>,
+    platform: P,
+    files: Fds<File>,
+    finished: Vec<Ticket>,
+    leaving: bool,
+}
+
+impl<P: Platform> Server<P> {
+    /// A server without any open file.
+    pub fn new(config: Config, platform: P, pages: P::Pages) -> Self {
+        Self {
+            device: Device::new(config, pages, gem::NoDriver),
+            platform,
+            files: Fds::new(MAX_FILES),
+            finished: Vec::new(),
+            leaving: false,
+        }
+    }
+
+    /// A file for the scheme's root: what the name space is given.
+    pub fn root(&mut self) -> Result<FdId, Full> {
+        self.files.insert(File::Root)
+    }
+
+    /// A file for the daemon's own threads: what KICK and SHUTDOWN are called on.
+    pub fn control(&mut self) -> Result<FdId, Full> {
+        self.files.insert(File::Control)
+    }
+
+    /// Work that the platform has finished since this was last asked.
+    pub fn take_finished(&mut self) -> Vec<Ticket> {
+        core::mem::take(&mut self.finished)
+    }
+
+    /// Whether the daemon was told to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// The state of the memory manager, to look at.
+    pub fn device(&self) -> &Device<P::Pages> {
+        &self.device
+    }
+
+    /// Does what the request asks, if it may and can be done now.
+    pub fn attempt(&mut self, request: &mut Request) -> Reply {
+        let Some(file) = self.files.get_mut(request.fd) else {
+            return Err(Errno(EBADF).into());
+        };
+        match *file {
+            File::Node(node, open) => {
+                let open = match open {
+                    Some(open) => open,
+                    None => self.bind(request.fd, node, request.caller)?,
+                };
+                self.on_node(open, request)
+            }
+            File::Object(object) => self.on_object(object, request),
+            File::Root => self.on_directory(text::Directory::Root, request),
+            File::Clients => self.on_directory(text::Directory::Clients, request),
+            File::Text(text, _) => self.on_text(text, request),
+            File::Control => self.on_control(request),
+        }
+    }
+
+    /// The kernel has no more use for this file, nor for anything mapped through it.
+    pub fn close(&mut self, fd: FdId) {
+        match self.files.remove(fd) {
+            Some(File::Node(_, Some(open))) => self.device.close(open),
+            Some(File::Object(object)) => self.device.close_object_fd(object),
+            _ => {}
+        }
+    }
+
+    fn on_node(&mut self, open: OpenId, request: &mut Request) -> Reply {
+        match request.operation {
+            Operation::Native(call) => self.native(open, call),
+            Operation::Drm(call) => self.drm(open, call, &mut request.payload),
+            Operation::Import { object, packed } => self.import(open, object, packed),
+            Operation::Map {
+                offset,
+                size,
+                write,
+            } => self.map(gem::Mapper::Node(open), offset, size, write),
+            Operation::Unmap { offset, size } => self.unmap(gem::Mapper::Node(open), offset, size),
+            Operation::Export(export) => self.export(open, export),
+            Operation::Open(path, flags) => self.open_from_node(open, path, flags),
+            _ => self.on_any_node(open, request),
+        }
+    }
+
+    fn on_object(&mut self, object: ObjectFdId, request: &mut Request) -> Reply {
+        match request.operation {
+            Operation::Map {
+                offset,
+                size,
+                write,
+            } => self.map(gem::Mapper::Object(object), offset, size, write),
+            Operation::Unmap { offset, size } => {
+                self.unmap(gem::Mapper::Object(object), offset, size)
+            }
+            Operation::Read(offset) => self.read_object(object, offset, &mut request.payload),
+            Operation::Write(offset) => self.write_object(object, offset, &mut request.payload),
+            _ => self.on_any_object(object, request),
+        }
+    }
+
+    fn on_control(&mut self, request: &mut Request) -> Reply {
+        match request.operation {
+            Operation::Kick => {
+                let pages = self.device.source_mut();
+                self.platform.finished(pages, &mut self.finished);
+                Ok(Answer::DONE)
+            }
+            Operation::Shutdown => {
+                self.leaving = true;
+                Ok(Answer::DONE)
+            }
+            _ => Err(Errno(EOPNOTSUPP).into()),
+        }
+    }
+
+    /// The node's first request: from now on the open is the caller's.
+    #[cold]
+    fn bind(&mut self, fd: FdId, node: Node, caller: Pid) -> Result<OpenId, Stop> {
+        let identity = self.identity(caller)?;
+        let open = self.device.open(node)?;
+        if let Err(error) = self.introduce(open, node, identity) {
+            self.device.close(open);
+            return Err(error.into());
+        }
+        if let Some(File::Node(_, bound)) = self.files.get_mut(fd) {
+            *bound = Some(open);
+        }
+        Ok(open)
+    }
+
+    fn introduce(
+        &mut self,
+        open: OpenId,
+        node: Node,
+        identity: Identity,
+    ) -> Result<(), gem::Error> {
+        self.device.bind(open, identity)?;
+        if node == Node::Primary && !self.device.has_master() {
+            self.device.set_master(open)?;
+        }
+        Ok(())
+    }
+
+    fn identity(&mut self, caller: Pid) -> Result<Identity, Stop> {
+        self.platform
+            .identity(caller)
+            .ok_or(Stop::Refused(Errno(EACCES)))
+    }
+
+    fn allowed(&self, open: OpenId, right: authority::Right) -> Result<(), Stop> {
+        Ok(authority::check(&self.device, open, right)?)
+    }
+}
+
+/// A number of a client's that must be a handle, for calls that look one up.
+fn handle(raw: u32) -> Result<gem::units::Handle, Stop> {
+    gem::units::Handle::new(raw).ok_or(Stop::Refused(Errno(ENOENT)))
+}
+
+/// A number of a client's that must be a handle, for calls that close one.
+fn handle_to_close(raw: u32) -> Result<gem::units::Handle, Stop> {
+    gem::units::Handle::new(raw).ok_or(Stop::Refused(Errno(EINVAL)))
+}
+
+fn name(raw: u32) -> Result<gem::units::Name, Stop> {
+    gem::units::Name::new(raw).ok_or(Stop::Refused(Errno(ENOENT)))
+}

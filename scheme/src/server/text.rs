@@ -1,0 +1,309 @@
+//! What people and tools read: directories, totals, one text per open, one line per object.
+//!
+//! A reader sees what belongs to its own uid, root sees everything; physical addresses are shown
+//! to nobody. `stats` and the text of an open are made anew for each read and cut at the offset,
+//! so that an open file holds no text. `objects` can be long: it is read from start to end, a
+//! chunk at a time, and a long stretch of objects that the reader may not see is walked in steps
+//! that give others their turn.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write;
+use core::mem::take;
+
+use gem::pages::Caching;
+use gem::units::{Identity, Pid};
+use gem::{Node, ObjectCursor, ObjectView, OpenId, OpenStats};
+use gem_wire::path::Path;
+use syscall::dirent::{DirEntry, DirentBuf, DirentHeader, DirentKind};
+use syscall::error::{EINVAL, ENOENT};
+
+use super::{File, Reply, Server, Stop};
+use crate::answer::{Answer, Errno};
+use crate::authority::may_see;
+use crate::fds::FdId;
+use crate::payload::Payload;
+use crate::platform::Platform;
+
+/// How many places of the object table are looked at before others get their turn.
+const SLOTS_PER_TURN: usize = 1024;
+
+const HEADER: &str = "object pages owner caching handles holders fds mapped name offset\n";
+
+/// A directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Directory {
+    Root,
+    Clients,
+}
+
+impl Directory {
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Root => "",
+            Self::Clients => "clients",
+        }
+    }
+}
+
+/// A text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Text {
+    Stats,
+    Objects,
+    Client(OpenId),
+}
+
+/// How far somebody has read `objects`.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    cursor: ObjectCursor,
+    /// Lines that were made and not read to their end.
+    pending: String,
+    /// Where in the file `pending` begins.
+    offset: u64,
+    begun: bool,
+}
+
+impl<P: Platform> Server<P> {
+    /// The open that `clients/<id>` is about.
+    pub(super) fn client(&self, id: u64) -> Result<OpenId, Stop> {
+        Ok(self.device.client(id).ok_or(Errno(ENOENT))?)
+    }
+
+    pub(super) fn text_path(&self, text: Text) -> String {
+        match text {
+            Text::Stats => String::from("stats"),
+            Text::Objects => String::from("objects"),
+            Text::Client(open) => match self.device.open_stats(open) {
+                Ok(stats) => format!("clients/{}", stats.client),
+                Err(_) => String::from("clients"),
+            },
+        }
+    }
+
+    pub(super) fn read_text(
+        &mut self,
+        fd: FdId,
+        offset: Option<u64>,
+        caller: Pid,
+        payload: &mut Payload,
+    ) -> Reply {
+        let offset = offset.ok_or(Errno(EINVAL))?;
+        let reader = self.identity(caller)?;
+        let text = match self.files.get_mut(fd) {
+            Some(File::Text(Text::Stats, _)) => self.stats_text(),
+            Some(&mut File::Text(Text::Client(open), _)) => self.client_text(open, &reader)?,
+            Some(File::Text(Text::Objects, listing)) => {
+                let mut listing = take(listing);
+                let reply = self.read_objects(&mut listing, offset, &reader, payload);
+                if let Some(File::Text(_, kept)) = self.files.get_mut(fd) {
+                    *kept = listing;
+                }
+                return reply;
+            }
+            _ => return Err(Errno(EINVAL).into()),
+        };
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| text.as_bytes().get(offset..));
+        let length = payload.put(0, rest.unwrap_or_default());
+        Ok(Answer::Value(length as u64))
+    }
+
+    /// Reads `objects` on from where the reader is, or from the start again.
+    fn read_objects(
+        &mut self,
+        listing: &mut Listing,
+        offset: u64,
+        reader: &Identity,
+        payload: &mut Payload,
+    ) -> Reply {
+        if offset == 0 && listing.offset != 0 {
+            *listing = Listing::default();
+        }
+        if offset != listing.offset {
+            return Err(Errno(EINVAL).into());
+        }
+        if !listing.begun {
+            listing.begun = true;
+            listing.pending.push_str(HEADER);
+        }
+        let mut slots = SLOTS_PER_TURN;
+        while listing.pending.len() < payload.len()
+            && let Some(object) = self.device.next_object(&mut listing.cursor, &mut slots)
+        {
+            if may_see(reader, object.owner) {
+                object_line(&mut listing.pending, &object);
+            }
+        }
+        if slots == 0 && listing.pending.is_empty() {
+            return Err(Stop::Turn);
+        }
+        let length = payload.put(0, listing.pending.as_bytes());
+        listing.pending = listing.pending.split_off(length);
+        listing.offset += length as u64;
+        Ok(Answer::Value(length as u64))
+    }
+
+    fn stats_text(&self) -> String {
+        let stats = self.device.stats();
+        let limits = stats.limits;
+        let mut text = String::new();
+        for (key, value) in [
+            ("opens", stats.opens as u64),
+            ("files", self.files.count() as u64),
+            ("objects", stats.objects as u64),
+            ("handles", stats.handles),
+            ("object-fds", stats.object_fds as u64),
+            ("names", stats.names as u64),
+            ("offsets", stats.offsets as u64),
+            ("memory-pages", stats.memory.get()),
+            ("mapped-pages", stats.mapped.get()),
+            ("limit-memory-pages", limits.total.get()),
+            ("limit-memory-pages-per-uid", limits.uid.get()),
+            ("limit-object-pages", limits.object.get()),
+            ("limit-mapped-pages-per-uid", limits.mapped_per_uid.get()),
+            ("limit-opens-per-uid", limits.opens_per_uid.into()),
+            ("limit-objects-per-uid", limits.objects_per_uid.into()),
+            ("limit-handles-per-uid", limits.handles_per_uid.into()),
+            ("limit-handles-per-open", limits.handles_per_open.into()),
+            ("limit-object-fds-per-uid", limits.object_fds_per_uid.into()),
+            (
+                "limit-object-fds-per-open",
+                limits.object_fds_per_open.into(),
+            ),
+        ] {
+            line(&mut text, key, value);
+        }
+        text
+    }
+
+    fn client_text(&self, open: OpenId, reader: &Identity) -> Result<String, Stop> {
+        let stats = self.visible_client(open, reader)?;
+        let mut text = String::from("drm-driver:\tgem\n");
+        line(&mut text, "drm-client-id", stats.client);
+        if let Some(identity) = stats.identity {
+            line(&mut text, "gem-pid", identity.pid.0);
+            line(&mut text, "gem-uid", identity.uid.0.into());
+        }
+        let node = match stats.node {
+            Node::Primary => "card0",
+            Node::Render => "renderD128",
+        };
+        let _ = writeln!(text, "gem-node:\t{node}");
+        line(&mut text, "gem-handles", stats.handles.into());
+        line(&mut text, "gem-object-fds", stats.object_fds.into());
+        line(&mut text, "gem-mapped-objects", stats.mapped_objects as u64);
+        if let Some(account) = stats.account {
+            line(&mut text, "gem-uid-objects", account.objects.into());
+            line(&mut text, "gem-uid-mapped-pages", account.mapped.get());
+            let kibibytes = account.memory.bytes() / 1024;
+            let _ = writeln!(text, "drm-total-memory:\t{kibibytes} KiB");
+        }
+        Ok(text)
+    }
+
+    /// What this open has, if the reader may know; ENOENT says no more than that.
+    fn visible_client(&self, open: OpenId, reader: &Identity) -> Result<OpenStats, Stop> {
+        let stats = self.device.open_stats(open).ok();
+        let visible = stats.filter(|stats| {
+            let owner = stats.identity.map(|identity| identity.uid);
+            owner.is_some_and(|owner| may_see(reader, owner))
+        });
+        Ok(visible.ok_or(Errno(ENOENT))?)
+    }
+
+    /// Directory entries after this opaque id, as many as fit.
+    pub(super) fn entries(
+        &mut self,
+        directory: Directory,
+        after: u64,
+        caller: Pid,
+        payload: &mut Payload,
+    ) -> Reply {
+        let reader = self.identity(caller)?;
+        let room = payload.bytes();
+        let mut buffer =
+            DirentBuf::new(room, size_of::<DirentHeader>() as u16).ok_or(Errno(EINVAL))?;
+        let mut full = false;
+        let mut put = |id: u64, name: &str, kind| {
+            let entry = DirEntry {
+                inode: 0,
+                next_opaque_id: id,
+                name,
+                kind,
+            };
+            full = buffer.entry(entry).is_err();
+            !full
+        };
+        match directory {
+            Directory::Root => {
+                let skip = usize::try_from(after).unwrap_or(usize::MAX);
+                for (index, (name, path)) in Path::ENTRIES.iter().enumerate().skip(skip) {
+                    if !put(index as u64 + 1, name, kind(*path)) {
+                        break;
+                    }
+                }
+            }
+            Directory::Clients => {
+                let mut digits = String::new();
+                for (id, open) in self.device.clients(after) {
+                    if self.visible_client(open, &reader).is_err() {
+                        continue;
+                    }
+                    digits.clear();
+                    let _ = write!(digits, "{id}");
+                    if !put(id, &digits, DirentKind::Regular) {
+                        break;
+                    }
+                }
+            }
+        }
+        match buffer.finalize() {
+            0 if full => Err(Errno(EINVAL).into()),
+            length => Ok(Answer::Value(length as u64)),
+        }
+    }
+}
+
+fn kind(path: Path) -> DirentKind {
+    match path {
+        Path::Card | Path::Render => DirentKind::CharDev,
+        Path::Clients | Path::Root => DirentKind::Directory,
+        _ => DirentKind::Regular,
+    }
+}
+
+/// `key:<tab>value`, the form of Linux's fdinfo.
+fn line(text: &mut String, key: &str, value: u64) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{key}:\t{value}");
+}
+
+fn object_line(text: &mut String, object: &ObjectView) {
+    let caching = match object.caching {
+        Caching::WriteBack => "wb",
+        Caching::WriteCombining => "wc",
+        Caching::Uncached => "uc",
+    };
+    let _ = write!(
+        text,
+        "{} {} {} {caching} {} {} {} {}",
+        object.id.as_u64(),
+        object.pages,
+        object.owner,
+        object.handles,
+        object.holders,
+        object.fds,
+        object.mapped,
+    );
+    let _ = match object.name {
+        Some(name) => write!(text, " {name}"),
+        None => write!(text, " -"),
+    };
+    let _ = match object.offset {
+        Some(offset) => writeln!(text, " {:#x}", offset.get()),
+        None => writeln!(text, " -"),
+    };
+}

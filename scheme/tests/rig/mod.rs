@@ -1,0 +1,311 @@
+//! The server without a kernel: SQEs made by hand, answers looked at, a platform that does what
+//! the test says. What needs real processes and real mappings is tested elsewhere.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use gem::pages::{Extent, Extents, NotReady, PageRequest, PageSet, PageSource, Ticket};
+use gem::units::{Gid, Identity, PAGE_SIZE, PageCount, PhysAddr, Pid, Uid, WindowAddr};
+use gem::{Config, Limits, NameMode};
+use gemd::answer::Answer;
+use gemd::executor::{Answers, Executor};
+use gemd::fds::FdId;
+use gemd::platform::Platform;
+use gemd::server::Server;
+use gemd::sqe::{self, Tag};
+use syscall::flag::MapFlags;
+use syscall::schemev2::{Opcode, Sqe, SqeFlags};
+
+/// What the test and the platform share.
+#[derive(Default)]
+pub struct World {
+    /// Sets that were allocated and not freed.
+    pub live: BTreeSet<u64>,
+    next_key: u64,
+    /// How many more allocations have to wait before one succeeds.
+    pub waits: usize,
+    /// Tickets given out and not finished.
+    pub begun: Vec<Ticket>,
+    finished: Vec<Ticket>,
+    next_ticket: u64,
+    /// Processes that exist.
+    pub users: HashMap<u64, u32>,
+}
+
+impl World {
+    /// Finishes everything that was begun; the next kick tells the server.
+    pub fn finish_all(&mut self) {
+        self.finished.append(&mut self.begun);
+    }
+
+    fn wait(&mut self) -> Option<Ticket> {
+        self.waits = self.waits.checked_sub(1)?;
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.begun.push(ticket);
+        Some(ticket)
+    }
+}
+
+pub struct Pages(Rc<RefCell<World>>);
+
+impl PageSource for Pages {
+    fn allocate(&mut self, request: PageRequest) -> Result<PageSet, NotReady> {
+        let mut world = self.0.borrow_mut();
+        if let Some(ticket) = world.wait() {
+            return Err(NotReady::Wait(ticket));
+        }
+        world.next_key += 1;
+        let key = world.next_key;
+        world.live.insert(key);
+        let start = PhysAddr::new(key << 40);
+        let pages = request.pages;
+        Ok(PageSet::new(key, Extents::One(Extent { start, pages })).unwrap())
+    }
+
+    fn window(&mut self, set: &PageSet) -> Result<WindowAddr, NotReady> {
+        Ok(WindowAddr::new((set.key() as usize) << 40).unwrap())
+    }
+
+    fn read(&mut self, _: &PageSet, _: u64, bytes: &mut [u8]) -> Result<(), NotReady> {
+        bytes.fill(0);
+        Ok(())
+    }
+
+    fn write(&mut self, _: &PageSet, _: u64, _: &[u8]) -> Result<(), NotReady> {
+        Ok(())
+    }
+
+    fn free(&mut self, _: Uid, set: PageSet) {
+        assert!(self.0.borrow_mut().live.remove(&set.key()), "freed twice");
+    }
+}
+
+pub struct Machine(Rc<RefCell<World>>);
+
+impl Platform for Machine {
+    type Pages = Pages;
+
+    fn identity(&mut self, pid: Pid) -> Option<Identity> {
+        let uid = *self.0.borrow().users.get(&pid.0)?;
+        Some(Identity {
+            uid: Uid(uid),
+            gid: Gid(uid),
+            pid,
+        })
+    }
+
+    fn finished(&mut self, _: &mut Pages, tickets: &mut Vec<Ticket>) {
+        tickets.append(&mut self.0.borrow_mut().finished);
+    }
+}
+
+/// Pids that exist, and whose they are.
+pub const ROOT: u64 = 10;
+pub const ALICE: u64 = 20;
+pub const ALICE_TOO: u64 = 21;
+pub const BOB: u64 = 30;
+
+/// A server, and the words to talk to it.
+pub struct Rig {
+    pub executor: Executor<Machine>,
+    pub world: Rc<RefCell<World>>,
+    pub root: FdId,
+    control: FdId,
+    next_tag: u32,
+    pub answers: Answers,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        Self::with_limits(Limits::for_memory(PageCount::new(1 << 20).unwrap()))
+    }
+
+    pub fn with_limits(limits: Limits) -> Self {
+        let world = Rc::new(RefCell::new(World::default()));
+        for (pid, uid) in [(ROOT, 0), (ALICE, 1000), (ALICE_TOO, 1000), (BOB, 1001)] {
+            world.borrow_mut().users.insert(pid, uid);
+        }
+        let config = Config {
+            limits,
+            names: NameMode::Sequential,
+        };
+        let mut server = Server::new(config, Machine(world.clone()), Pages(world.clone()));
+        let root = server.root().unwrap();
+        let control = server.control().unwrap();
+        Self {
+            executor: Executor::new(server),
+            world,
+            root,
+            control,
+            next_tag: 0,
+            answers: Answers::new(),
+        }
+    }
+
+    /// Sends one SQE; answers that are due collect in `answers`.
+    pub fn send(&mut self, pid: u64, opcode: Opcode, flags: SqeFlags, args: [u64; 6]) -> Tag {
+        self.next_tag += 1;
+        let sqe = Sqe {
+            opcode: opcode as u8,
+            sqe_flags: flags,
+            _rsvd: 0,
+            tag: self.next_tag,
+            args,
+            caller: pid,
+        };
+        // SAFETY: payloads of these tests are the test's own memory, which outlives the request.
+        let message = unsafe { sqe::decode(&sqe) };
+        self.executor.message(message, &mut self.answers);
+        self.executor.run_ready(&mut self.answers);
+        Tag(sqe.tag)
+    }
+
+    /// The answer to this request, if there is one by now.
+    pub fn answer(&mut self, tag: Tag) -> Option<Answer> {
+        let index = self
+            .answers
+            .iter()
+            .position(|(answered, _)| *answered == tag)?;
+        Some(self.answers.swap_remove(index).1)
+    }
+
+    fn now(&mut self, tag: Tag) -> Result<u64, i32> {
+        match self.answer(tag).expect("an answer at once") {
+            Answer::Value(value) => Ok(value),
+            Answer::File { id, .. } => Ok(id.raw()),
+            Answer::Error(errno) => Err(errno.0),
+        }
+    }
+
+    pub fn open_at(&mut self, pid: u64, at: FdId, path: &str, flags: usize) -> Result<FdId, i32> {
+        let args = [
+            at.raw(),
+            path.as_ptr() as u64,
+            path.len() as u64,
+            flags as u64,
+            0,
+            0,
+        ];
+        let tag = self.send(pid, Opcode::OpenAt, SqeFlags::empty(), args);
+        self.now(tag).map(FdId::from_raw)
+    }
+
+    pub fn open(&mut self, pid: u64, path: &str) -> FdId {
+        self.open_at(pid, self.root, path, syscall::flag::O_RDWR)
+            .unwrap()
+    }
+
+    /// A native call whose answer may take its time.
+    pub fn begin(&mut self, pid: u64, fd: FdId, words: [u64; 3]) -> Tag {
+        let [number, first, second] = words;
+        let args = [fd.raw(), 1 << 63, 0, number, first, second];
+        self.send(pid, Opcode::Call, SqeFlags::empty(), args)
+    }
+
+    pub fn call(&mut self, pid: u64, fd: FdId, call: gem_wire::native::Call) -> Result<u64, i32> {
+        let tag = self.begin(pid, fd, call.encode());
+        self.now(tag)
+    }
+
+    pub fn words(&mut self, pid: u64, fd: FdId, words: [u64; 3]) -> Result<u64, i32> {
+        let tag = self.begin(pid, fd, words);
+        self.now(tag)
+    }
+
+    pub fn drm(&mut self, pid: u64, fd: FdId, number: u64, payload: &mut [u8]) -> Result<u64, i32> {
+        let address = payload.as_mut_ptr() as u64;
+        let args = [fd.raw(), address, payload.len() as u64, number, 0, 0];
+        let tag = self.send(pid, Opcode::Call, SqeFlags::empty(), args);
+        self.now(tag)
+    }
+
+    pub fn import(&mut self, pid: u64, node: FdId, object: FdId) -> Result<u64, i32> {
+        let [number, ..] = gem_wire::native::Call::Import.encode();
+        let args = [node.raw(), 1 << 63, 0, number, 0, object.raw()];
+        let tag = self.send(pid, Opcode::Call, SqeFlags::MULTIPLE_IDS, args);
+        self.now(tag)
+    }
+
+    pub fn dup(&mut self, pid: u64, fd: FdId, path: &str) -> Result<FdId, i32> {
+        let args = [fd.raw(), path.as_ptr() as u64, path.len() as u64, 0, 0, 0];
+        let tag = self.send(pid, Opcode::Dup, SqeFlags::empty(), args);
+        self.now(tag).map(FdId::from_raw)
+    }
+
+    pub fn map(
+        &mut self,
+        pid: u64,
+        fd: FdId,
+        offset: u64,
+        size: u64,
+        flags: MapFlags,
+    ) -> Result<u64, i32> {
+        let args = [fd.raw(), size, flags.bits() as u64, offset, 0, 0];
+        let tag = self.send(pid, Opcode::MmapPrep, SqeFlags::empty(), args);
+        self.now(tag)
+    }
+
+    pub fn unmap(&mut self, pid: u64, fd: FdId, offset: u64, size: u64) {
+        let args = [fd.raw(), size, 0, offset, 0, 0];
+        let tag = self.send(pid, Opcode::Munmap, SqeFlags::empty(), args);
+        assert_eq!(self.now(tag), Ok(0));
+    }
+
+    pub fn read(&mut self, pid: u64, fd: FdId, offset: u64, bytes: &mut [u8]) -> Result<u64, i32> {
+        let args = [
+            fd.raw(),
+            bytes.as_mut_ptr() as u64,
+            bytes.len() as u64,
+            offset,
+            0,
+            0,
+        ];
+        let tag = self.send(pid, Opcode::Read, SqeFlags::empty(), args);
+        self.now(tag)
+    }
+
+    /// A whole text file, as this process sees it.
+    pub fn text(&mut self, pid: u64, path: &str) -> String {
+        let flags = syscall::flag::O_RDONLY;
+        let fd = self.open_at(pid, self.root, path, flags).unwrap();
+        let mut text = Vec::new();
+        let mut buffer = [0; 100];
+        loop {
+            let length = self.read(pid, fd, text.len() as u64, &mut buffer).unwrap() as usize;
+            if length == 0 {
+                break;
+            }
+            text.extend_from_slice(&buffer[..length]);
+        }
+        self.close(fd);
+        String::from_utf8(text).unwrap()
+    }
+
+    pub fn close(&mut self, fd: FdId) {
+        let args = [fd.raw(), 0, 0, 0, 0, 0];
+        self.send(0, Opcode::CloseMsg, SqeFlags::empty(), args);
+    }
+
+    pub fn cancel(&mut self, tag: Tag) {
+        let sqe = Sqe {
+            opcode: Opcode::Cancel as u8,
+            sqe_flags: SqeFlags::ONEWAY,
+            tag: tag.0,
+            ..Sqe::default()
+        };
+        // SAFETY: a Cancel has no payload.
+        let message = unsafe { sqe::decode(&sqe) };
+        self.executor.message(message, &mut self.answers);
+    }
+
+    /// The platform's worker says that it has finished something.
+    pub fn kick(&mut self) {
+        let control = self.control;
+        assert_eq!(self.words(0, control, [sqe::KICK, 0, 0]), Ok(0));
+    }
+}
+
+/// `SIZE` of a page as the calls take it.
+pub const PAGE: u64 = PAGE_SIZE;
