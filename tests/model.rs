@@ -1,0 +1,858 @@
+//! The memory manager against a reference model: random operations by several opens of several
+//! users, every count compared after each step, every page given back exactly once at the end.
+//!
+//! The model is a list of objects with the names of their holders written out. It knows nothing
+//! of slots, bitmaps or ledgers, and is slow on purpose.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use gem::pages::{Extent, Extents, NotReady, PageRequest, PageSet, PageSource, Ticket};
+use gem::units::{
+    FakeOffset, Gid, Handle, Identity, Name, PAGE_SIZE, PageCount, PhysAddr, Pid, Uid, WindowAddr,
+};
+use gem::{
+    Config, CreateInfo, Device, Driver, Error, Limits, Mapper, NameMode, Node, ObjectCursor,
+    ObjectFdId, ObjectInfo, OpenId, Rights,
+};
+use proptest::prelude::*;
+
+/// What a call of the page source or the driver is to come to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Mood {
+    #[default]
+    Fine,
+    Waits,
+    OutOfMemory,
+    DriverFails,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    mood: Mood,
+    /// Sets that are out, and for whom.
+    live: BTreeMap<u64, Uid>,
+    last_key: u64,
+    /// Hooks seen: objects initialised and not freed, handles opened and not closed.
+    objects: BTreeSet<u64>,
+    handles: i64,
+}
+
+struct Pages(Rc<RefCell<World>>);
+
+impl PageSource for Pages {
+    fn allocate(&mut self, request: PageRequest) -> Result<PageSet, NotReady> {
+        let mut world = self.0.borrow_mut();
+        match world.mood {
+            Mood::Waits => return Err(NotReady::Wait(Ticket(1))),
+            Mood::OutOfMemory => return Err(NotReady::OutOfMemory),
+            _ => {}
+        }
+        world.last_key += 1;
+        let key = world.last_key;
+        world.live.insert(key, request.owner);
+        let extent = Extent {
+            start: PhysAddr::new(key << 32),
+            pages: request.pages,
+        };
+        Ok(PageSet::new(key, Extents::One(extent)).unwrap())
+    }
+
+    fn window(&mut self, set: &PageSet) -> Result<WindowAddr, NotReady> {
+        if self.0.borrow().mood == Mood::Waits {
+            return Err(NotReady::Wait(Ticket(2)));
+        }
+        Ok(WindowAddr::new((set.key() << 32) as usize).unwrap())
+    }
+
+    fn read(&mut self, _: &PageSet, _: u64, _: &mut [u8]) -> Result<(), NotReady> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &PageSet, _: u64, _: &[u8]) -> Result<(), NotReady> {
+        Ok(())
+    }
+
+    fn free(&mut self, owner: Uid, set: PageSet) {
+        let freed = self.0.borrow_mut().live.remove(&set.key());
+        assert_eq!(freed, Some(owner), "freed twice, or for somebody else");
+    }
+}
+
+struct Hooks(Rc<RefCell<World>>);
+
+impl Driver for Hooks {
+    fn object_init(&mut self, object: ObjectInfo) -> Result<(), NotReady> {
+        assert!(self.0.borrow_mut().objects.insert(object.id.as_u64()));
+        Ok(())
+    }
+
+    fn object_free(&mut self, object: ObjectInfo) {
+        assert!(self.0.borrow_mut().objects.remove(&object.id.as_u64()));
+    }
+
+    fn handle_open(&mut self, _: OpenId, _: ObjectInfo) -> Result<(), NotReady> {
+        let mut world = self.0.borrow_mut();
+        if world.mood == Mood::DriverFails {
+            return Err(NotReady::OutOfMemory);
+        }
+        world.handles += 1;
+        Ok(())
+    }
+
+    fn handle_close(&mut self, _: OpenId, _: ObjectInfo) {
+        self.0.borrow_mut().handles -= 1;
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open {
+        user: u32,
+    },
+    CloseOpen {
+        open: usize,
+    },
+    Create {
+        open: usize,
+        size: u64,
+        mood: u8,
+    },
+    Close {
+        open: usize,
+        handle: u32,
+    },
+    Flink {
+        open: usize,
+        handle: u32,
+    },
+    OpenName {
+        open: usize,
+        name: usize,
+        mood: u8,
+    },
+    Export {
+        open: usize,
+        handle: u32,
+        write: bool,
+    },
+    Import {
+        open: usize,
+        fd: usize,
+    },
+    CloseFd {
+        fd: usize,
+    },
+    Offset {
+        open: usize,
+        handle: u32,
+    },
+    Map {
+        open: usize,
+        offset: usize,
+        pages: u64,
+        mood: u8,
+    },
+    Unmap {
+        open: usize,
+        offset: usize,
+        skip: u64,
+        pages: u64,
+    },
+    MapFd {
+        fd: usize,
+        skip: u64,
+        pages: u64,
+        write: bool,
+    },
+    UnmapFd {
+        fd: usize,
+        pages: u64,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let open = 0usize..6;
+    let handle = 0u32..8;
+    let index = 0usize..8;
+    let size = prop_oneof![Just(0), 1u64..40_000, Just(1 << 20), Just(u64::MAX)];
+    let mood = 0u8..12;
+    let step = prop_oneof![
+        2 => (0u32..3).prop_map(|user| Step::Open { user }),
+        1 => open.clone().prop_map(|open| Step::CloseOpen { open }),
+        6 => (open.clone(), size, mood.clone())
+            .prop_map(|(open, size, mood)| Step::Create { open, size, mood }),
+        4 => (open.clone(), handle.clone())
+            .prop_map(|(open, handle)| Step::Close { open, handle }),
+        3 => (open.clone(), handle.clone())
+            .prop_map(|(open, handle)| Step::Flink { open, handle }),
+        4 => (open.clone(), index.clone(), mood.clone())
+            .prop_map(|(open, name, mood)| Step::OpenName { open, name, mood }),
+        4 => (open.clone(), handle.clone(), any::<bool>())
+            .prop_map(|(open, handle, write)| Step::Export { open, handle, write }),
+        4 => (open.clone(), index.clone()).prop_map(|(open, fd)| Step::Import { open, fd }),
+        3 => index.clone().prop_map(|fd| Step::CloseFd { fd }),
+        3 => (open.clone(), handle).prop_map(|(open, handle)| Step::Offset { open, handle }),
+        4 => (open.clone(), index.clone(), 0u64..12, mood)
+            .prop_map(|(open, offset, pages, mood)| Step::Map { open, offset, pages, mood }),
+        4 => (open, index.clone(), 0u64..12, 0u64..12)
+            .prop_map(|(open, offset, skip, pages)| Step::Unmap { open, offset, skip, pages }),
+        3 => (index.clone(), 0u64..6, 0u64..12, any::<bool>())
+            .prop_map(|(fd, skip, pages, write)| Step::MapFd { fd, skip, pages, write }),
+        3 => (index, 0u64..12).prop_map(|(fd, pages)| Step::UnmapFd { fd, pages }),
+    ];
+    proptest::collection::vec(step, 1..120)
+}
+
+/// An object as the model sees it.
+#[derive(Clone, Debug, Default)]
+struct Thing {
+    owner: u32,
+    pages: u64,
+    name: Option<Name>,
+    offset: Option<FakeOffset>,
+    /// Handles, of which opens.
+    handles: BTreeMap<(usize, u32), ()>,
+    prime: BTreeMap<usize, u32>,
+    fds: BTreeSet<usize>,
+    /// Mapped pages, by open.
+    mapped: BTreeMap<usize, u64>,
+    mapped_by_fd: BTreeMap<usize, u64>,
+}
+
+impl Thing {
+    fn mapped_pages(&self) -> u64 {
+        self.mapped.values().sum::<u64>() + self.mapped_by_fd.values().sum::<u64>()
+    }
+
+    fn is_held(&self) -> bool {
+        !self.handles.is_empty() || !self.fds.is_empty() || self.mapped_pages() > 0
+    }
+
+    fn held_by(&self, open: usize) -> bool {
+        self.handles.keys().any(|(holder, _)| *holder == open)
+    }
+}
+
+struct Run {
+    world: Rc<RefCell<World>>,
+    device: Device<Pages, Hooks>,
+    limits: Limits,
+    /// By the model's number; `None` where closed.
+    opens: Vec<Option<(OpenId, u32)>>,
+    fds: Vec<Option<(ObjectFdId, bool, u32)>>,
+    things: Vec<Thing>,
+    names: Vec<Name>,
+    offsets: Vec<FakeOffset>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let world = Rc::new(RefCell::new(World::default()));
+        let mut limits = Limits::for_clients(PageCount::new(64).unwrap());
+        limits.handles_per_open = 6;
+        limits.opens_per_uid = 3;
+        limits.object_fds_per_uid = 5;
+        limits.object_fds_per_open = 4;
+        limits.mapped_per_uid = PageCount::new(40).unwrap();
+        limits.offset_space = PageCount::new(30).unwrap();
+        let config = Config {
+            limits,
+            names: NameMode::Random { seed: [3; 16] },
+        };
+        Self {
+            device: Device::new(config, Pages(world.clone()), Hooks(world.clone())),
+            world,
+            limits,
+            opens: Vec::new(),
+            fds: Vec::new(),
+            things: Vec::new(),
+            names: Vec::new(),
+            offsets: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Open { user } => self.open(user),
+            Step::CloseOpen { open } => self.close_open(open),
+            Step::Create { open, size, mood } => self.create(open, size, mood),
+            Step::Close { open, handle } => self.close(open, handle),
+            Step::Flink { open, handle } => self.flink(open, handle),
+            Step::OpenName { open, name, mood } => self.open_name(open, name, mood),
+            Step::Export {
+                open,
+                handle,
+                write,
+            } => self.export(open, handle, write),
+            Step::Import { open, fd } => self.import(open, fd),
+            Step::CloseFd { fd } => self.close_fd(fd),
+            Step::Offset { open, handle } => self.offset(open, handle),
+            Step::Map {
+                open,
+                offset,
+                pages,
+                mood,
+            } => self.map(open, offset, pages, mood),
+            Step::Unmap {
+                open,
+                offset,
+                skip,
+                pages,
+            } => self.unmap(open, offset, skip, pages),
+            Step::MapFd {
+                fd,
+                skip,
+                pages,
+                write,
+            } => self.map_fd(fd, skip, pages, write),
+            Step::UnmapFd { fd, pages } => self.unmap_fd(fd, pages),
+        }
+    }
+
+    fn mood(&mut self, mood: u8) -> Mood {
+        let mood = match mood {
+            0 => Mood::Waits,
+            1 => Mood::OutOfMemory,
+            2 => Mood::DriverFails,
+            _ => Mood::Fine,
+        };
+        self.world.borrow_mut().mood = mood;
+        mood
+    }
+
+    fn open(&mut self, user: u32) {
+        let open = self.device.open(Node::Primary).unwrap();
+        let identity = Identity {
+            uid: Uid(user),
+            gid: Gid(user),
+            pid: Pid(user.into()),
+        };
+        let mine = self
+            .opens
+            .iter()
+            .flatten()
+            .filter(|(_, whose)| *whose == user);
+        let full = mine.count() as u32 >= self.limits.opens_per_uid;
+        let bound = self.device.bind(open, identity);
+        assert_eq!(bound.is_err(), full);
+        if full {
+            self.device.close(open);
+        } else {
+            assert_eq!(self.device.bind(open, identity), Err(Error::Binding));
+            self.opens.push(Some((open, user)));
+        }
+    }
+
+    fn close_open(&mut self, number: usize) {
+        let Some((open, _)) = self.opens.get_mut(number).and_then(Option::take) else {
+            return;
+        };
+        self.device.close(open);
+        self.device.close(open);
+        for thing in &mut self.things {
+            thing.handles.retain(|(holder, _), ()| *holder != number);
+            thing.prime.remove(&number);
+            thing.mapped.remove(&number);
+        }
+        self.settle();
+    }
+
+    /// Names go with the last handle, objects with whatever held them last.
+    fn settle(&mut self) {
+        for thing in &mut self.things {
+            if thing.handles.is_empty() {
+                thing.name = None;
+            }
+        }
+        self.things.retain(Thing::is_held);
+    }
+
+    fn who(&self, number: usize) -> Option<(OpenId, u32)> {
+        self.opens.get(number).copied().flatten()
+    }
+
+    fn find(&self, open: usize, handle: u32) -> Option<usize> {
+        self.things
+            .iter()
+            .position(|thing| thing.handles.contains_key(&(open, handle)))
+    }
+
+    fn lowest_free(&self, open: usize) -> u32 {
+        (1..)
+            .find(|&handle| self.find(open, handle).is_none())
+            .unwrap()
+    }
+
+    fn handles_of(&self, open: usize) -> u32 {
+        let handles = self.things.iter().flat_map(|thing| thing.handles.keys());
+        handles.filter(|(holder, _)| *holder == open).count() as u32
+    }
+
+    fn create(&mut self, number: usize, size: u64, mood: u8) {
+        let Some((open, user)) = self.who(number) else {
+            return;
+        };
+        let mood = self.mood(mood);
+        let result = self.device.create(open, size, CreateInfo::default());
+        self.world.borrow_mut().mood = Mood::Fine;
+        let pages = size.div_ceil(PAGE_SIZE);
+        let of_user = |thing: &&Thing| thing.owner == user;
+        let used: u64 = self
+            .things
+            .iter()
+            .filter(of_user)
+            .map(|thing| thing.pages)
+            .sum();
+        let total: u64 = self.things.iter().map(|thing| thing.pages).sum();
+        let too_much =
+            total + pages > self.limits.total.get() || used + pages > self.limits.uid.get();
+        if size == 0 || pages > self.limits.object.get() {
+            assert!(matches!(result, Err(Error::ObjectSize(_))), "{result:?}");
+        } else if too_much || self.handles_of(number) >= self.limits.handles_per_open {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+        } else if mood == Mood::Waits {
+            assert_eq!(result, Err(Error::NotReady(Ticket(1))));
+        } else if mood != Mood::Fine {
+            assert_eq!(result, Err(Error::OutOfMemory));
+        } else {
+            let handle = self.lowest_free(number);
+            let expected = (Handle::new(handle).unwrap(), PageCount::new(pages).unwrap());
+            assert_eq!(result, Ok(expected));
+            self.things.push(Thing {
+                owner: user,
+                pages,
+                handles: BTreeMap::from([((number, handle), ())]),
+                ..Thing::default()
+            });
+        }
+    }
+
+    fn close(&mut self, number: usize, raw: u32) {
+        let (Some((open, _)), Some(handle)) = (self.who(number), Handle::new(raw)) else {
+            return;
+        };
+        let result = self.device.close_handle(open, handle);
+        match self.find(number, raw) {
+            None => assert_eq!(result, Err(Error::NotClosable(handle))),
+            Some(index) => {
+                assert_eq!(result, Ok(()));
+                let thing = &mut self.things[index];
+                thing.handles.remove(&(number, raw));
+                if thing.prime.get(&number) == Some(&raw) {
+                    thing.prime.remove(&number);
+                }
+                self.settle();
+            }
+        }
+    }
+
+    fn flink(&mut self, number: usize, raw: u32) {
+        let (Some((open, _)), Some(handle)) = (self.who(number), Handle::new(raw)) else {
+            return;
+        };
+        let result = self.device.flink(open, handle);
+        match self.find(number, raw) {
+            None => assert_eq!(result, Err(Error::NoSuchHandle(handle))),
+            Some(index) => {
+                let name = result.unwrap();
+                let others = self
+                    .things
+                    .iter()
+                    .enumerate()
+                    .filter(|(other, _)| *other != index);
+                for (_, other) in others {
+                    assert_ne!(other.name, Some(name), "one name, two objects");
+                }
+                let known = self.things[index].name.get_or_insert(name);
+                assert_eq!(*known, name, "a second name");
+                self.names.push(name);
+            }
+        }
+    }
+
+    fn open_name(&mut self, number: usize, name: usize, mood: u8) {
+        let (Some((open, _)), Some(&name)) = (self.who(number), self.names.get(name)) else {
+            return;
+        };
+        let mood = self.mood(mood);
+        let result = self.device.open_name(open, name);
+        self.world.borrow_mut().mood = Mood::Fine;
+        let found = self
+            .things
+            .iter()
+            .position(|thing| thing.name == Some(name));
+        let Some(index) = found else {
+            assert_eq!(result, Err(Error::NoSuchName(name)));
+            return;
+        };
+        if self.handles_of(number) >= self.limits.handles_per_open {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+        } else if mood == Mood::DriverFails {
+            assert_eq!(result, Err(Error::OutOfMemory));
+        } else {
+            let handle = self.lowest_free(number);
+            assert_eq!(result.unwrap().0.get(), handle);
+            self.things[index].handles.insert((number, handle), ());
+        }
+    }
+
+    fn export(&mut self, number: usize, raw: u32, write: bool) {
+        let (Some((open, user)), Some(handle)) = (self.who(number), Handle::new(raw)) else {
+            return;
+        };
+        let result = self.device.export(open, handle, Rights { write });
+        let Some(index) = self.find(number, raw) else {
+            assert_eq!(result, Err(Error::NoSuchHandle(handle)));
+            return;
+        };
+        let mine = self
+            .fds
+            .iter()
+            .flatten()
+            .filter(|(_, _, maker)| *maker == user);
+        if mine.count() as u32 >= self.limits.object_fds_per_uid {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+            return;
+        }
+        // The per-open limit is below the per-uid one and counts only this open's.
+        let Ok(fd) = result else {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+            return;
+        };
+        let thing = &mut self.things[index];
+        thing.fds.insert(self.fds.len());
+        thing.prime.entry(number).or_insert(raw);
+        self.fds.push(Some((fd, write, user)));
+    }
+
+    fn import(&mut self, number: usize, fd: usize) {
+        let (Some((open, _)), Some(&Some((id, write, _)))) = (self.who(number), self.fds.get(fd))
+        else {
+            return;
+        };
+        let result = self.device.import(open, id);
+        let index = self
+            .things
+            .iter()
+            .position(|thing| thing.fds.contains(&fd))
+            .unwrap();
+        if !write {
+            assert_eq!(result, Err(Error::ReadOnly));
+        } else if let Some(&handle) = self.things[index].prime.get(&number) {
+            assert_eq!(result.unwrap().0.get(), handle, "the same handle again");
+        } else if self.handles_of(number) >= self.limits.handles_per_open {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+        } else {
+            let handle = self.lowest_free(number);
+            assert_eq!(result.unwrap().0.get(), handle);
+            let thing = &mut self.things[index];
+            thing.handles.insert((number, handle), ());
+            thing.prime.insert(number, handle);
+        }
+    }
+
+    fn close_fd(&mut self, fd: usize) {
+        let Some((id, ..)) = self.fds.get_mut(fd).and_then(Option::take) else {
+            return;
+        };
+        self.device.close_object_fd(id);
+        self.device.close_object_fd(id);
+        assert_eq!(self.device.object_fd(id), Err(Error::NoSuchObjectFd));
+        for thing in &mut self.things {
+            thing.fds.remove(&fd);
+            thing.mapped_by_fd.remove(&fd);
+        }
+        self.settle();
+    }
+
+    fn offset(&mut self, number: usize, raw: u32) {
+        let (Some((open, _)), Some(handle)) = (self.who(number), Handle::new(raw)) else {
+            return;
+        };
+        let result = self.device.map_offset(open, handle);
+        let Some(index) = self.find(number, raw) else {
+            assert_eq!(result, Err(Error::NoSuchHandle(handle)));
+            return;
+        };
+        match (self.things[index].offset, result) {
+            (Some(known), result) => assert_eq!(result, Ok(known)),
+            (None, Ok(offset)) => {
+                self.things[index].offset = Some(offset);
+                self.offsets.push(offset);
+            }
+            (None, Err(error)) => {
+                assert_eq!(error, Error::NoSpace);
+                let space = self.limits.offset_space.get();
+                let taken = self.things.iter().filter(|thing| thing.offset.is_some());
+                assert!(taken.clone().count() > 0 || self.things[index].pages > space);
+            }
+        }
+    }
+
+    fn mapped_by(&self, user: u32) -> u64 {
+        let mut pages = 0;
+        for thing in &self.things {
+            for (open, mapped) in &thing.mapped {
+                if self.who(*open).is_some_and(|(_, whose)| whose == user) {
+                    pages += mapped;
+                }
+            }
+            for (fd, mapped) in &thing.mapped_by_fd {
+                if self.fds[*fd].is_some_and(|(_, _, maker)| maker == user) {
+                    pages += mapped;
+                }
+            }
+        }
+        pages
+    }
+
+    fn map(&mut self, number: usize, offset: usize, pages: u64, mood: u8) {
+        let (Some((open, user)), Some(&offset)) = (self.who(number), self.offsets.get(offset))
+        else {
+            return;
+        };
+        let mood = self.mood(mood);
+        let size = (pages * PAGE_SIZE).saturating_sub(1);
+        let result = self
+            .device
+            .map(Mapper::Node(open), offset.get(), size, true);
+        self.world.borrow_mut().mood = Mood::Fine;
+        let found = self
+            .things
+            .iter()
+            .position(|thing| thing.offset == Some(offset));
+        let Some(index) = found else {
+            assert!(result.is_err());
+            return;
+        };
+        let counted = self.mapped_by(user);
+        let thing = &mut self.things[index];
+        if pages == 0 {
+            assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
+        } else if !thing.held_by(number) {
+            assert_eq!(result, Err(Error::NotAllowed));
+        } else if pages > thing.pages {
+            assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
+        } else if mood == Mood::Waits {
+            assert_eq!(result, Err(Error::NotReady(Ticket(2))));
+        } else if counted + pages > self.limits.mapped_per_uid.get() {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+        } else {
+            assert!(result.is_ok(), "{result:?}");
+            *thing.mapped.entry(number).or_default() += pages;
+        }
+    }
+
+    fn unmap(&mut self, number: usize, offset: usize, skip: u64, pages: u64) {
+        let (Some((open, _)), Some(offset)) = (self.who(number), self.offsets.get(offset)) else {
+            return;
+        };
+        let at = offset.get() + skip * PAGE_SIZE;
+        self.device.unmap(Mapper::Node(open), at, pages * PAGE_SIZE);
+        let there = |thing: &&mut Thing| {
+            thing.offset.is_some_and(|start| {
+                (start.get()..start.get() + thing.pages * PAGE_SIZE).contains(&at)
+            })
+        };
+        if let Some(thing) = self.things.iter_mut().find(there)
+            && let Some(mapped) = thing.mapped.get_mut(&number)
+        {
+            *mapped = mapped.saturating_sub(pages);
+        }
+        self.settle();
+    }
+
+    fn map_fd(&mut self, fd: usize, skip: u64, pages: u64, write: bool) {
+        let Some(&Some((id, writeable, user))) = self.fds.get(fd) else {
+            return;
+        };
+        let (offset, size) = (skip * PAGE_SIZE, pages * PAGE_SIZE);
+        let result = self.device.map(Mapper::Object(id), offset, size, write);
+        let counted = self.mapped_by(user);
+        let thing = self
+            .things
+            .iter_mut()
+            .find(|thing| thing.fds.contains(&fd))
+            .unwrap();
+        if pages == 0 {
+            assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
+        } else if write && !writeable {
+            assert_eq!(result, Err(Error::ReadOnly));
+        } else if skip + pages > thing.pages {
+            assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
+        } else if counted + pages > self.limits.mapped_per_uid.get() {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+        } else {
+            assert_eq!(result.unwrap().get() as u64 % (1 << 32), offset);
+            *thing.mapped_by_fd.entry(fd).or_default() += pages;
+        }
+    }
+
+    fn unmap_fd(&mut self, fd: usize, pages: u64) {
+        let Some(&Some((id, ..))) = self.fds.get(fd) else {
+            return;
+        };
+        self.device.unmap(Mapper::Object(id), 0, pages * PAGE_SIZE);
+        let thing = self
+            .things
+            .iter_mut()
+            .find(|thing| thing.fds.contains(&fd))
+            .unwrap();
+        if let Some(mapped) = thing.mapped_by_fd.get_mut(&fd) {
+            *mapped = mapped.saturating_sub(pages);
+        }
+    }
+
+    /// Everything that can be counted, on both sides.
+    fn compare(&self) {
+        let stats = self.device.stats();
+        let things = &self.things;
+        let handles: usize = things.iter().map(|thing| thing.handles.len()).sum();
+        assert_eq!(stats.opens, self.opens.iter().flatten().count());
+        assert_eq!(stats.objects, things.len());
+        assert_eq!(stats.handles, handles as u64);
+        assert_eq!(stats.object_fds, self.fds.iter().flatten().count());
+        assert_eq!(
+            stats.names,
+            things.iter().filter(|t| t.name.is_some()).count()
+        );
+        assert_eq!(
+            stats.offsets,
+            things.iter().filter(|t| t.offset.is_some()).count()
+        );
+        assert_eq!(
+            stats.memory.get(),
+            things.iter().map(|t| t.pages).sum::<u64>()
+        );
+        assert_eq!(
+            stats.mapped.get(),
+            things.iter().map(Thing::mapped_pages).sum::<u64>()
+        );
+        let world = self.world.borrow();
+        assert_eq!(world.live.len(), things.len());
+        assert_eq!(world.objects.len(), things.len());
+        assert_eq!(world.handles, handles as i64);
+        self.compare_objects();
+        self.compare_accounts();
+    }
+
+    fn compare_objects(&self) {
+        let mut cursor = ObjectCursor::default();
+        let mut seen = Vec::new();
+        let mut expected: Vec<_> = self
+            .things
+            .iter()
+            .map(|thing| {
+                let holders: BTreeSet<usize> = thing
+                    .handles
+                    .keys()
+                    .map(|(open, _)| *open)
+                    .chain(
+                        thing
+                            .mapped
+                            .iter()
+                            .filter(|(_, pages)| **pages > 0)
+                            .map(|(open, _)| *open),
+                    )
+                    .collect();
+                (
+                    thing.owner,
+                    thing.pages,
+                    thing.handles.len() as u32,
+                    holders.len(),
+                    thing.fds.len() as u32,
+                    thing.mapped_pages(),
+                    thing.name,
+                    thing.offset,
+                )
+            })
+            .collect();
+        // In steps of two slots, as a server would walk a long table.
+        loop {
+            let mut slots = 2;
+            while let Some(object) = self.device.next_object(&mut cursor, &mut slots) {
+                seen.push((
+                    object.owner.0,
+                    object.pages.get(),
+                    object.handles,
+                    object.holders,
+                    object.fds,
+                    object.mapped.get(),
+                    object.name,
+                    object.offset,
+                ));
+            }
+            if slots > 0 {
+                break;
+            }
+        }
+        seen.sort();
+        expected.sort();
+        assert_eq!(seen, expected);
+    }
+
+    fn compare_accounts(&self) {
+        for account in self.device.accounts() {
+            let user = account.uid.0;
+            let mine = |thing: &&Thing| thing.owner == user;
+            let opens = self
+                .opens
+                .iter()
+                .flatten()
+                .filter(|(_, whose)| *whose == user);
+            let fds = self
+                .fds
+                .iter()
+                .flatten()
+                .filter(|(_, _, maker)| *maker == user);
+            let handles = self.things.iter().flat_map(|thing| thing.handles.keys());
+            let handles = handles.filter(|(open, _)| self.who(*open).unwrap().1 == user);
+            assert_eq!(account.opens as usize, opens.count());
+            assert_eq!(
+                account.objects as usize,
+                self.things.iter().filter(mine).count()
+            );
+            assert_eq!(
+                account.memory.get(),
+                self.things
+                    .iter()
+                    .filter(mine)
+                    .map(|t| t.pages)
+                    .sum::<u64>()
+            );
+            assert_eq!(account.handles as usize, handles.count());
+            assert_eq!(account.object_fds as usize, fds.count());
+            assert_eq!(account.mapped.get(), self.mapped_by(user));
+        }
+    }
+
+    fn end(self) {
+        let world = self.world.clone();
+        let (_, _) = self.device.tear_down();
+        let world = world.borrow();
+        assert!(
+            world.live.is_empty() && world.objects.is_empty(),
+            "something is left"
+        );
+        assert_eq!(world.handles, 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_manager_does_what_the_model_does(steps in steps()) {
+        let mut run = Run::new();
+        for user in 0..3 {
+            run.open(user);
+        }
+        for step in &steps {
+            run.step(step);
+            run.compare();
+        }
+        run.end();
+    }
+}
