@@ -1,1 +1,63 @@
+//! Graphics memory from Rust: buffers that processes share, on Redox and on Linux.
+//!
+//! Open a node, make a buffer, map it, share it:
+//!
+//! ```no_run
+//! use gem_client::{Card, Node, Rights};
+//!
+//! # fn main() -> Result<(), gem_client::Error> {
+//! let card = Card::open(Node::Primary)?;
+//! let buffer = card.create(64 * 1024)?;
+//! let mapping = buffer.map()?;
+//! mapping.write_at(0, b"hello")?;
+//! // Somebody else opens it by name …
+//! let name = buffer.flink()?;
+//! let again = card.open_name(name)?;
+//! // … or is given an fd on it.
+//! let fd = buffer.export(Rights::ReadOnly)?;
+//! assert_eq!(fd.size()?, again.size());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything is a thin, safe layer over libredox calls; what the calls mean stands in the
+//! project's `docs/wire.md`. Calls have no payload where they can do without, because a payload
+//! doubles what a call costs. A payload that there is stays below a page and never lies inside a
+//! mapping of a GEM object; the kernel of August 2026 can be brought down by a program that
+//! breaks the latter rule with raw calls.
+//!
+//! All types are `Send` and `Sync`: calls of several threads on one node are served side by side.
+//!
+//! On Linux the crate links `hosted`, which defines libredox's symbols and talks to a `gemd` on
+//! a Unix socket (see [`linux`]).
 
+#![no_std]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+// Brings the symbols of libredox.
+#[cfg(not(target_os = "redox"))]
+use hosted as _;
+
+mod buffer;
+mod card;
+pub mod drm;
+mod error;
+mod handles;
+#[cfg(all(feature = "std", not(target_os = "redox")))]
+pub mod linux;
+mod mapping;
+mod object_fd;
+pub mod picture;
+pub mod text;
+
+pub use buffer::{Buffer, Dumb};
+pub use card::{Card, Create, Magic, Name, Node};
+pub use error::{Error, Result};
+pub use gem_wire::native::Features;
+pub use mapping::Mapping;
+pub use object_fd::{ObjectFd, Rights};
+
+/// Bytes in a page: sizes of buffers and offsets of mappings are multiples of it.
+pub const PAGE_SIZE: usize = 4096;

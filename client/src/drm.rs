@@ -1,0 +1,85 @@
+//! The DRM calls that have no native form, or that somebody wants in their DRM form: Linux's
+//! structs, sent as relibc sends them.
+
+use gem_wire::drm;
+pub use gem_wire::drm::{
+    Auth, Cap, Client, CreateDumb, GemFlink, GemOpen, MapDumb, SetVersion, cap,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::card::Card;
+use crate::error::Result;
+
+/// MODE_CREATE_DUMB. The handle is the caller's to close.
+///
+/// # Errors
+///
+/// EINVAL for pixels that cannot be; EACCES on a render node; ENOMEM, EMFILE.
+pub fn create_dumb(card: &Card, width: u32, height: u32, bpp: u32) -> Result<CreateDumb> {
+    let asked = CreateDumb {
+        width,
+        height,
+        bpp,
+        ..CreateDumb::default()
+    };
+    call(card, "make a dumb buffer", drm::MODE_CREATE_DUMB, asked)
+}
+
+/// GET_CAP.
+///
+/// # Errors
+///
+/// EOPNOTSUPP for what concerns displays, EINVAL for what is unknown.
+pub fn capability(card: &Card, capability: u64) -> Result<u64> {
+    let asked = Cap {
+        capability,
+        value: 0,
+    };
+    Ok(call(card, "ask for a capability", drm::GET_CAP, asked)?.value)
+}
+
+/// GET_CLIENT: what the server knows of this open.
+///
+/// # Errors
+///
+/// EACCES on a render node.
+pub fn client(card: &Card) -> Result<Client> {
+    call(card, "ask who we are", drm::GET_CLIENT, Client::default())
+}
+
+/// SET_MASTER.
+///
+/// # Errors
+///
+/// EACCES where this open was never master, EBUSY where another one is.
+pub fn set_master(card: &Card) -> Result<()> {
+    let number = drm::SET_MASTER;
+    card.node.call_words("become master", &[number], &mut [])?;
+    Ok(())
+}
+
+/// DROP_MASTER.
+///
+/// # Errors
+///
+/// EACCES where this open was never master, EINVAL where it is not now.
+pub fn drop_master(card: &Card) -> Result<()> {
+    let number = drm::DROP_MASTER;
+    card.node
+        .call_words("cease to be master", &[number], &mut [])?;
+    Ok(())
+}
+
+/// Any DRM call whose argument is this struct.
+///
+/// # Errors
+///
+/// Whatever the server answers.
+pub fn call<T>(card: &Card, action: &'static str, number: u64, mut argument: T) -> Result<T>
+where
+    T: FromBytes + IntoBytes + Immutable + KnownLayout,
+{
+    card.node
+        .call_words(action, &[number], argument.as_mut_bytes())?;
+    Ok(argument)
+}

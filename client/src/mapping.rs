@@ -1,0 +1,174 @@
+//! Memory that other processes see and change at the same time.
+//!
+//! A [`Mapping`] gives out no references: `&[u8]` would promise that nobody writes. Bytes are
+//! copied in and out with relaxed atomics, a word at a time where they are aligned, so a race
+//! with another process can mix old and new bytes and nothing worse.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use libredox::call::MmapArgs;
+use libredox::flag::{MAP_SHARED, PROT_READ, PROT_WRITE};
+use syscall::error::{EACCES, EINVAL};
+
+use crate::error::{Error, Result};
+use crate::object_fd::Rights;
+
+const WORD: usize = size_of::<u64>();
+
+/// A mapped buffer. Dropping it unmaps.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<u8>,
+    size: usize,
+    rights: Rights,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread, and all access to it is atomic.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `size` bytes, whole pages, of this fd from `offset` on.
+    pub(crate) fn new(fd: usize, offset: u64, size: usize, rights: Rights) -> Result<Self> {
+        let prot = match rights {
+            Rights::ReadWrite => PROT_READ | PROT_WRITE,
+            Rights::ReadOnly => PROT_READ,
+        };
+        let args = MmapArgs {
+            addr: core::ptr::null_mut(),
+            length: size,
+            prot,
+            flags: MAP_SHARED,
+            fd,
+            offset,
+        };
+        // SAFETY: without a fixed address the kernel chooses one where nothing is mapped.
+        let base = unsafe { libredox::call::mmap(args) }.map_err(Error::of("map a buffer"))?;
+        let base = NonNull::new(base.cast()).ok_or(Error::new("map a buffer", EINVAL))?;
+        Ok(Self { base, size, rights })
+    }
+
+    /// The size in bytes.
+    pub fn len(&self) -> usize {
+        self.size
+    }
+
+    /// Never: buffers have at least a page.
+    pub fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// The first byte. Valid until the mapping is dropped; others may write at any time.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    /// Copies bytes from `offset` on out of the buffer.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL where they are not all inside.
+    pub fn read_at(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        self.check("read a buffer", offset, bytes.len())?;
+        let (head, rest) = bytes.split_at_mut(unaligned(offset, bytes.len()));
+        let (words, tail) = rest.as_chunks_mut::<WORD>();
+        let mut at = offset;
+        for byte in head {
+            *byte = self.byte(at).load(Relaxed);
+            at += 1;
+        }
+        for word in words {
+            *word = self.word(at).load(Relaxed).to_ne_bytes();
+            at += WORD;
+        }
+        for byte in tail {
+            *byte = self.byte(at).load(Relaxed);
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// Copies bytes into the buffer, from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL where there is no room; EACCES where the mapping is read-only.
+    pub fn write_at(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.check_write("write a buffer", offset, bytes.len())?;
+        let (head, rest) = bytes.split_at(unaligned(offset, bytes.len()));
+        let (words, tail) = rest.as_chunks::<WORD>();
+        let mut at = offset;
+        for &byte in head {
+            self.byte(at).store(byte, Relaxed);
+            at += 1;
+        }
+        for &word in words {
+            self.word(at).store(u64::from_ne_bytes(word), Relaxed);
+            at += WORD;
+        }
+        for &byte in tail {
+            self.byte(at).store(byte, Relaxed);
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// Sets every byte.
+    ///
+    /// # Errors
+    ///
+    /// EACCES where the mapping is read-only.
+    pub fn fill(&self, byte: u8) -> Result<()> {
+        self.check_write("fill a buffer", 0, self.size)?;
+        let word = u64::from_ne_bytes([byte; WORD]);
+        // Mappings are whole pages.
+        for at in (0..self.size).step_by(WORD) {
+            self.word(at).store(word, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn check(&self, action: &'static str, offset: usize, length: usize) -> Result<()> {
+        match offset.checked_add(length) {
+            Some(end) if end <= self.size => Ok(()),
+            _ => Err(Error::new(action, EINVAL)),
+        }
+    }
+
+    fn check_write(&self, action: &'static str, offset: usize, length: usize) -> Result<()> {
+        if self.rights == Rights::ReadOnly {
+            return Err(Error::new(action, EACCES));
+        }
+        self.check(action, offset, length)
+    }
+
+    fn byte(&self, at: usize) -> &AtomicU8 {
+        debug_assert!(at < self.size);
+        // SAFETY: callers have checked that `at` lies inside the mapping, which lives as long as
+        // `self`; nothing here accesses it but atomically. On a read-only mapping only loads are
+        // made (`check_write`).
+        unsafe { AtomicU8::from_ptr(self.base.as_ptr().add(at)) }
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        debug_assert!(at.is_multiple_of(WORD) && at + WORD <= self.size);
+        // SAFETY: as in `byte`, for `WORD` bytes; the mapping begins at a page, so `at` decides
+        // the alignment, and callers have checked it.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(at).cast()) }
+    }
+}
+
+/// How many of `length` bytes from `offset` on come before the first whole word.
+fn unaligned(offset: usize, length: usize) -> usize {
+    (offset.wrapping_neg() % WORD).min(length)
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is this mapping's own, and no reference into it outlives `self`.
+        // Unmapping what is mapped does not fail.
+        let _ = unsafe { libredox::call::munmap(self.base.as_ptr().cast(), self.size) };
+    }
+}

@@ -1,0 +1,118 @@
+//! Object fds: a capability on one object, to keep or to give away.
+
+use libredox::Fd;
+use libredox::flag::{O_CLOEXEC, O_RDONLY, O_RDWR};
+
+use crate::error::{Error, Result};
+use crate::mapping::Mapping;
+
+/// What an object fd, or a mapping, allows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rights {
+    /// Reading.
+    ReadOnly,
+    /// Reading, writing, and importing into a node.
+    ReadWrite,
+}
+
+impl Rights {
+    pub(crate) fn open_flags(self) -> i32 {
+        O_CLOEXEC
+            | match self {
+                Self::ReadOnly => O_RDONLY,
+                Self::ReadWrite => O_RDWR,
+            }
+    }
+}
+
+/// An fd on an object. It keeps the object alive without any handle.
+#[derive(Debug)]
+pub struct ObjectFd {
+    raw: usize,
+}
+
+impl ObjectFd {
+    /// An object's fd that came some other way.
+    pub fn from_fd(fd: Fd) -> Self {
+        Self { raw: fd.into_raw() }
+    }
+
+    /// The fd, for raw calls.
+    pub fn raw_fd(&self) -> usize {
+        self.raw
+    }
+
+    /// The object's size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// EBADF where the fd is no object's.
+    pub fn size(&self) -> Result<usize> {
+        let stat =
+            libredox::call::fstat(self.raw).map_err(Error::of("ask for an object's size"))?;
+        Ok(stat.st_size as usize)
+    }
+
+    /// Which object this is: the same number for every fd on it.
+    ///
+    /// # Errors
+    ///
+    /// EBADF where the fd is no object's.
+    pub fn id(&self) -> Result<u64> {
+        let stat = libredox::call::fstat(self.raw).map_err(Error::of("ask which object it is"))?;
+        Ok(stat.st_ino)
+    }
+
+    /// Maps the whole object.
+    ///
+    /// # Errors
+    ///
+    /// EACCES for writing through a read-only fd; ENOMEM, EMFILE at the limits.
+    pub fn map(&self, rights: Rights) -> Result<Mapping> {
+        self.map_range(0, self.size()?, rights)
+    }
+
+    /// Maps `size` bytes from `offset` on; both whole pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`ObjectFd::map`], and EINVAL where the range is not inside the object.
+    pub fn map_range(&self, offset: u64, size: usize, rights: Rights) -> Result<Mapping> {
+        Mapping::new(self.raw, offset, size, rights)
+    }
+
+    /// Reads from where the fd's position is, and moves it on; 0 at the end.
+    ///
+    /// # Errors
+    ///
+    /// EBADF where the fd is no object's.
+    pub fn read(&self, bytes: &mut [u8]) -> Result<usize> {
+        libredox::call::read(self.raw, bytes).map_err(Error::of("read an object"))
+    }
+
+    /// Writes where the fd's position is, and moves it on.
+    ///
+    /// # Errors
+    ///
+    /// EACCES for a read-only fd, ENOSPC at the end of the object.
+    pub fn write(&self, bytes: &[u8]) -> Result<usize> {
+        libredox::call::write(self.raw, bytes).map_err(Error::of("write an object"))
+    }
+
+    /// A second fd on the same open object.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE where this process has too many fds.
+    pub fn try_clone(&self) -> Result<Self> {
+        let raw = libredox::call::dup(self.raw, []).map_err(Error::of("duplicate an fd"))?;
+        Ok(Self { raw })
+    }
+}
+
+impl Drop for ObjectFd {
+    fn drop(&mut self) {
+        // An fd of ours closes; only a server that is gone says otherwise.
+        let _ = libredox::call::close(self.raw);
+    }
+}
