@@ -12,15 +12,6 @@ use alloc::vec::Vec;
 use crate::slots::Key;
 use crate::units::Handle;
 
-/// What stands behind a number.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Entry {
-    Free,
-    /// Taken, and not visible: being made, or being torn down.
-    Reserved,
-    Published(Key),
-}
-
 /// A handle that is taken and not visible. It has to end in [`HandleTable::publish`] or
 /// [`HandleTable::release`].
 #[derive(Debug)]
@@ -36,8 +27,9 @@ impl Reserved {
 /// One open's handles.
 #[derive(Debug, Default)]
 pub(crate) struct HandleTable {
-    /// By number − 1.
-    entries: Vec<Entry>,
+    /// By number − 1: the object of a published handle. `None` is free (and in `free`), or taken
+    /// and not visible.
+    entries: Vec<Option<Key>>,
     free: FreeNumbers,
     taken: u32,
 }
@@ -56,12 +48,11 @@ impl HandleTable {
                 index
             }
             None => {
-                self.entries.push(Entry::Free);
+                self.entries.push(None);
                 self.entries.len() - 1
             }
         };
         let handle = Handle::new(u32::try_from(index + 1).ok()?)?;
-        *self.entries.get_mut(index)? = Entry::Reserved;
         self.taken += 1;
         Some(Reserved(handle))
     }
@@ -69,45 +60,32 @@ impl HandleTable {
     /// From now on the handle means this object.
     pub(crate) fn publish(&mut self, reserved: Reserved, object: Key) -> Handle {
         if let Some(entry) = self.entries.get_mut(index(reserved.0)) {
-            *entry = Entry::Published(object);
+            *entry = Some(object);
         }
         reserved.0
     }
 
     /// The object behind a handle.
     pub(crate) fn get(&self, handle: Handle) -> Option<Key> {
-        match self.entries.get(index(handle)) {
-            Some(Entry::Published(object)) => Some(*object),
-            _ => None,
-        }
+        *self.entries.get(index(handle))?
     }
 
     /// From now on the handle means nothing; its number is still taken.
     pub(crate) fn unpublish(&mut self, handle: Handle) -> Option<(Reserved, Key)> {
-        let entry = self.entries.get_mut(index(handle))?;
-        let Entry::Published(object) = *entry else {
-            return None;
-        };
-        *entry = Entry::Reserved;
+        let object = self.entries.get_mut(index(handle))?.take()?;
         Some((Reserved(handle), object))
     }
 
     /// The number is free again.
     pub(crate) fn release(&mut self, reserved: Reserved) {
-        let index = index(reserved.0);
-        if let Some(entry) = self.entries.get_mut(index) {
-            *entry = Entry::Free;
-            self.free.insert(index);
-            self.taken -= 1;
-        }
+        self.free.insert(index(reserved.0));
+        self.taken -= 1;
     }
 
     /// Any published handle, lowest first from `from` on; for tearing all of them down.
     pub(crate) fn next_published(&self, from: usize) -> Option<Handle> {
         let rest = self.entries.get(from..)?;
-        let position = rest
-            .iter()
-            .position(|entry| matches!(entry, Entry::Published(_)))?;
+        let position = rest.iter().position(Option::is_some)?;
         Handle::new(u32::try_from(from + position + 1).ok()?)
     }
 }

@@ -13,11 +13,6 @@ macro_rules! ids {
             pub fn as_u64(self) -> u64 {
                 self.0.as_u64()
             }
-
-            /// The id that this number is, whether or not there is such a thing.
-            pub fn from_u64(raw: u64) -> Self {
-                Self(Key::from_u64(raw))
-            }
         }
     )*};
 }

@@ -82,21 +82,28 @@ impl Holder {
     }
 }
 
-/// The opens that hold an object: most objects have one, which needs no heap.
-#[derive(Debug, Default)]
+/// The opens that hold an object. Most objects have one or two, who makes it and who shows it,
+/// and those need no heap.
+#[derive(Debug)]
 pub(crate) enum Holders {
-    #[default]
-    None,
-    One(OpenId, Holder),
+    Few([Option<(OpenId, Holder)>; FEW]),
     Many(Box<HashMap<OpenId, Holder>>),
 }
 
+const FEW: usize = 2;
+
 impl Holders {
+    pub(crate) const NONE: Self = Self::Few([None; FEW]);
+
     pub(crate) fn get(&self, open: OpenId) -> Holder {
         match self {
-            Self::One(holder_open, holder) if *holder_open == open => *holder,
+            Self::Few(holders) => holders
+                .iter()
+                .flatten()
+                .find(|(holder, _)| *holder == open)
+                .map(|(_, holder)| *holder)
+                .unwrap_or_default(),
             Self::Many(holders) => holders.get(&open).copied().unwrap_or_default(),
-            _ => Holder::default(),
         }
     }
 
@@ -114,19 +121,26 @@ impl Holders {
     /// How many opens hold the object.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::None => 0,
-            Self::One(..) => 1,
+            Self::Few(holders) => holders.iter().flatten().count(),
             Self::Many(holders) => holders.len(),
         }
     }
 
     fn set(&mut self, open: OpenId, holder: Holder) {
         match self {
-            Self::None => *self = Self::One(open, holder),
-            Self::One(first, present) if *first == open => *present = holder,
-            Self::One(first, present) => {
-                let holders = [(*first, *present), (open, holder)];
-                *self = Self::Many(Box::new(holders.into_iter().collect()));
+            Self::Few(few) => {
+                let is = |place: &&mut Option<(OpenId, Holder)>| {
+                    place.is_some_and(|(present, _)| present == open)
+                };
+                // Its own place, or else an empty one.
+                if let Some(place) = few.iter_mut().find(is) {
+                    *place = Some((open, holder));
+                } else if let Some(place) = few.iter_mut().find(|place| place.is_none()) {
+                    *place = Some((open, holder));
+                } else {
+                    let all = few.iter().flatten().copied().chain([(open, holder)]);
+                    *self = Self::Many(Box::new(all.collect()));
+                }
             }
             Self::Many(holders) => {
                 holders.insert(open, holder);
@@ -136,16 +150,18 @@ impl Holders {
 
     fn forget(&mut self, open: OpenId) {
         match self {
-            Self::One(first, _) if *first == open => *self = Self::None,
-            Self::Many(holders) => {
-                holders.remove(&open);
-                if holders.len() == 1
-                    && let Some((&last, &holder)) = holders.iter().next()
-                {
-                    *self = Self::One(last, holder);
+            Self::Few(few) => {
+                for place in few {
+                    *place = place.filter(|(present, _)| *present != open);
                 }
             }
-            _ => {}
+            Self::Many(holders) => {
+                holders.remove(&open);
+                if holders.len() <= FEW {
+                    let mut rest = holders.iter().map(|(&open, &holder)| (open, holder));
+                    *self = Self::Few([rest.next(), rest.next()]);
+                }
+            }
         }
     }
 }

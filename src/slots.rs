@@ -4,27 +4,20 @@
 //! that somebody still holds finds nothing. A slot whose generations are used up is retired.
 
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 /// A slot and its generation.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Key {
     index: u32,
-    generation: u32,
+    /// Not zero, so that an `Option<Key>` is no larger than a key.
+    generation: NonZeroU32,
 }
 
 impl Key {
     /// As one number, unique over the table's life.
     pub(crate) fn as_u64(self) -> u64 {
-        u64::from(self.index) | u64::from(self.generation) << 32
-    }
-
-    /// The key that [`Key::as_u64`] made this number of; of any other number, a key that finds
-    /// nothing or something by chance, as a client's number may.
-    pub(crate) fn from_u64(raw: u64) -> Self {
-        Self {
-            index: raw as u32,
-            generation: (raw >> 32) as u32,
-        }
+        u64::from(self.index) | u64::from(self.generation.get()) << 32
     }
 }
 
@@ -39,7 +32,7 @@ enum Content<T> {
 
 #[derive(Debug)]
 struct Slot<T> {
-    generation: u32,
+    generation: NonZeroU32,
     content: Content<T>,
 }
 
@@ -88,14 +81,12 @@ impl<T> Slots<T> {
                     Ok(NONE) | Err(_) => return Err(value),
                     Ok(index) => index,
                 };
+                let generation = NonZeroU32::MIN;
                 self.slots.push(Slot {
-                    generation: 1,
+                    generation,
                     content: Content::Used(value),
                 });
-                Key {
-                    index,
-                    generation: 1,
-                }
+                Key { index, generation }
             }
         };
         self.len += 1;
@@ -184,16 +175,16 @@ mod tests {
         assert_eq!(slots.remove(old), None);
         assert_eq!(slots.get(new), Some(&'b'));
         assert_eq!(slots.len(), 1);
-        assert_eq!(Key::from_u64(new.as_u64()), new);
+        assert_ne!(new.as_u64(), old.as_u64());
     }
 
     #[test]
     fn a_slot_whose_generations_are_used_up_is_retired() {
         let mut slots = Slots::new();
         let key = slots.insert(()).unwrap();
-        slots.slots[0].generation = u32::MAX;
+        slots.slots[0].generation = NonZeroU32::MAX;
         let last = Key {
-            generation: u32::MAX,
+            generation: NonZeroU32::MAX,
             ..key
         };
         slots.remove(last).unwrap();

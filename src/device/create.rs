@@ -147,7 +147,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             handles: 0,
             fds: 0,
             mapped: PageCount::ZERO,
-            holders: Holders::None,
+            holders: Holders::NONE,
         };
         let key = match self.objects.insert(object) {
             Ok(key) => key,
