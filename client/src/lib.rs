@@ -50,6 +50,8 @@ pub mod linux;
 mod mapping;
 mod object_fd;
 pub mod picture;
+#[cfg(feature = "png")]
+mod png_file;
 pub mod text;
 
 pub use buffer::{Buffer, Dumb};

@@ -42,14 +42,20 @@ pub fn serve(args: &Serve) -> Result<()> {
     let config = config(args, pages.capacity())?;
     let service = Socket::create()
         .map_err(Errno::from)
-        .and_then(|scheme| Service::register(scheme, &args.scheme, Server::new(config, Hosted, pages)))
+        .and_then(|scheme| {
+            Service::register(scheme, &args.scheme, Server::new(config, Hosted, pages))
+        })
         .map_err(|Errno(errno)| anyhow!("{}", std::io::Error::from_raw_os_error(errno)))
         .context("cannot make the scheme")?;
     let own = service.control();
     control.get_or_init(|| own);
     ctrlc::set_handler(move || own.shut_down()).context("cannot listen for signals")?;
 
-    println!("gemd serves /scheme/{} on {}", args.scheme, socket.display());
+    println!(
+        "gemd serves /scheme/{} on {}",
+        args.scheme,
+        socket.display()
+    );
     println!("connect with:  gemctl --socket {} stats", socket.display());
     let result = service.run();
     drop(kernel);
@@ -100,5 +106,7 @@ fn mebibytes(mebibytes: Option<u64>) -> Result<Option<PageCount>> {
         return Ok(None);
     };
     let pages = mebibytes.checked_mul(256).and_then(PageCount::new);
-    pages.map(Some).context("more memory than a machine can have")
+    pages
+        .map(Some)
+        .context("more memory than a machine can have")
 }

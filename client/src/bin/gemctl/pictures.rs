@@ -1,0 +1,59 @@
+//! `put` and `get`: pictures in and out of buffers.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::mpsc;
+
+use anyhow::{Context, Result};
+use gem_client::picture::Picture;
+use gem_client::{Card, Name, Node};
+use serde_json::json;
+
+/// Puts a PNG into a buffer and keeps it until Ctrl-C.
+pub fn put(path: &Path, json: bool) -> Result<()> {
+    let picture = Picture::read_png(path)?;
+    // Before there is anything to keep: a Ctrl-C in between must not be lost.
+    let (stop, stopped) = mpsc::channel();
+    ctrlc::set_handler(move || {
+        let _ = stop.send(());
+    })
+    .context("cannot listen for Ctrl-C")?;
+
+    let card = Card::open(Node::Primary)?;
+    let buffer = picture.store(&card)?;
+    let name = buffer.flink()?;
+    if json {
+        let (width, height) = (picture.width, picture.height);
+        println!(
+            "{}",
+            json!({ "name": name.get(), "width": width, "height": height })
+        );
+    } else {
+        println!("{name}");
+        eprintln!("kept until Ctrl-C; to get it:  gemctl get {name} OUT.png");
+    }
+    std::io::stdout().flush()?;
+    // An error means that the handler is gone, which is as good as a Ctrl-C.
+    let _ = stopped.recv();
+    buffer.close()?;
+    Ok(())
+}
+
+/// Writes the picture in the buffer of this name.
+pub fn get(name: u32, out: &Path, json: bool) -> Result<()> {
+    let name = Name::new(name).context("names are 1 to 2147483647")?;
+    let card = Card::open(Node::Primary)?;
+    let mapping = card.open_name(name)?.map()?;
+    let picture = Picture::load(&mapping)?;
+    picture.write_png(out)?;
+    let (width, height) = (picture.width, picture.height);
+    if json {
+        println!(
+            "{}",
+            json!({ "out": out, "width": width, "height": height })
+        );
+    } else {
+        println!("{}: {width} x {height} pixels", out.display());
+    }
+    Ok(())
+}

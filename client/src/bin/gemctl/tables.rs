@@ -1,0 +1,105 @@
+//! `objects`, `clients`, `stats`: what the server tells, as a table or as JSON.
+
+use anyhow::Result;
+use gem_client::text;
+use serde_json::{Map, Value};
+
+/// Lists the buffers.
+pub fn objects(json: bool) -> Result<()> {
+    let objects = text::objects()?;
+    if json {
+        let object = |object: &text::Object| values(object.columns.iter().map(|(k, v)| (k, v)));
+        let list = objects.iter().map(object).collect();
+        println!("{}", Value::Array(list));
+        return Ok(());
+    }
+    let names = [
+        "object", "pages", "owner", "caching", "handles", "fds", "mapped", "name", "offset",
+    ];
+    let rows = objects.iter().map(|object| {
+        let column = |name: &&str| object.get(name).unwrap_or("-").to_string();
+        names.iter().map(column).collect()
+    });
+    print(&names, rows.collect());
+    Ok(())
+}
+
+/// Lists the open nodes.
+pub fn clients(json: bool) -> Result<()> {
+    let mut clients = Vec::new();
+    for number in text::clients()? {
+        // One that closes meanwhile is none any more.
+        clients.extend(text::client(number).ok());
+    }
+    if json {
+        let list = clients.iter().map(|client| values(client.iter())).collect();
+        println!("{}", Value::Array(list));
+        return Ok(());
+    }
+    let columns = [
+        ("client", "drm-client-id"),
+        ("pid", "gem-pid"),
+        ("uid", "gem-uid"),
+        ("node", "gem-node"),
+        ("handles", "gem-handles"),
+        ("fds", "gem-object-fds"),
+        ("mapped", "gem-mapped-objects"),
+        ("memory of uid", "drm-total-memory"),
+    ];
+    let rows = clients.iter().map(|client| {
+        let column = |(_, key): &(&str, &str)| client.get(*key).map_or("-", |v| v).to_string();
+        columns.iter().map(column).collect()
+    });
+    print(&columns.map(|(title, _)| title), rows.collect());
+    Ok(())
+}
+
+/// Prints totals and limits.
+pub fn stats(json: bool) -> Result<()> {
+    let stats = text::stats()?;
+    if json {
+        println!("{}", values(stats.iter()));
+        return Ok(());
+    }
+    let rows = stats
+        .iter()
+        .map(|(key, value)| vec![key.clone(), value.clone()]);
+    print(&["what", "how many"], rows.collect());
+    Ok(())
+}
+
+/// Numbers as numbers, `-` as null, the rest as text.
+fn values<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Value {
+    let value = |text: &str| match text.parse::<u64>() {
+        Ok(number) => Value::from(number),
+        Err(_) if text == "-" => Value::Null,
+        Err(_) => Value::from(text),
+    };
+    let map: Map<_, _> = pairs
+        .map(|(key, text)| (key.clone(), value(text)))
+        .collect();
+    Value::Object(map)
+}
+
+/// Columns as wide as they have to be.
+fn print(titles: &[&str], rows: Vec<Vec<String>>) {
+    let width = |column: usize| {
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(String::len);
+        let title = titles.get(column).map_or(0, |title| title.len());
+        cells.max().unwrap_or(0).max(title)
+    };
+    let widths: Vec<usize> = (0..titles.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells = cells
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:<width$}"));
+        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    line(&mut titles.iter().copied());
+    for row in &rows {
+        line(&mut row.iter().map(String::as_str));
+    }
+}
