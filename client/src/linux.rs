@@ -27,7 +27,7 @@ impl ObjectFd {
     /// EMFILE where this process has too many fds.
     pub fn to_owned_fd(&self) -> Result<OwnedFd> {
         hosted::client::to_parcel(self.raw_fd())
-            .map_err(|errno| Error::new("pass an object on", errno.into()))
+            .map_err(|errno| Error::new("pass an object on", errno.errno))
     }
 
     /// The fd that somebody gave us with [`ObjectFd::to_owned_fd`].
@@ -37,7 +37,7 @@ impl ObjectFd {
     /// EBADF where it is something else.
     pub fn from_owned_fd(fd: OwnedFd) -> Result<Self> {
         let fd = hosted::client::from_parcel(fd)
-            .map_err(|errno| Error::new("take an object that was passed on", errno.into()))?;
+            .map_err(|errno| Error::new("take an object that was passed on", errno.errno))?;
         Ok(Self::from_fd(Fd::new(fd)))
     }
 }
