@@ -8,6 +8,7 @@ use gem_wire::native::{Call, CreateFlags, Features, Hello, Sized, VERSION};
 use libredox::Fd;
 use libredox::flag::{O_CLOEXEC, O_RDWR};
 use syscall::CallFlags;
+use syscall::error::EINTR;
 
 use crate::buffer::{Buffer, Dumb};
 use crate::drm;
@@ -131,10 +132,16 @@ impl OpenNode {
         self.fd.raw()
     }
 
+    /// Lets go of a handle for one of its buffers. A signal does not stop this: nobody would try
+    /// again.
     pub(crate) fn close_handle(&self, handle: u32) -> Result<()> {
         self.handles.release(handle, || {
-            self.call("close a handle", Call::Close { handle })?;
-            Ok(())
+            loop {
+                match self.call("close a handle", Call::Close { handle }) {
+                    Err(error) if error.errno() == EINTR => {}
+                    result => return result.map(|_| ()),
+                }
+            }
         })
     }
 }
@@ -203,7 +210,7 @@ impl Card {
     /// As [`Card::create`], and ENODEV where there is no memory of this kind.
     pub fn create_with(&self, size: u64, create: Create) -> Result<Buffer> {
         let flags = create.flags;
-        self.acquire("make a buffer", Call::Create { size, flags })
+        self.bring("make a buffer", Call::Create { size, flags })
     }
 
     /// A new buffer for `width` × `height` pixels of `bits` each (1 to 32).
@@ -212,20 +219,15 @@ impl Card {
     ///
     /// As [`Card::create`]; EACCES on a render node, as on Linux.
     pub fn create_dumb(&self, width: u32, height: u32, bits: u32) -> Result<Dumb> {
-        let mut pitch = 0;
-        let (handle, pages) = self.node.handles.acquire(|| {
-            let answer = drm::create_dumb(self, width, height, bits)?;
-            pitch = answer.pitch;
-            let pages = answer.size / crate::PAGE_SIZE as u64;
-            // At most 2^31 pages: the server's limit on one object.
-            Ok((answer.handle, pages as u32))
-        })?;
+        let made = drm::create_dumb(self, width, height, bits)?;
+        let pages = made.size / crate::PAGE_SIZE as u64;
         Ok(Dumb {
-            buffer: Buffer::new(self.node.clone(), handle, pages),
+            // At most 2^31 pages: the server's limit on one object.
+            buffer: self.own(made.handle, pages as u32),
             width,
             height,
             bits,
-            pitch,
+            pitch: made.pitch,
         })
     }
 
@@ -236,7 +238,7 @@ impl Card {
     /// ENOENT; EACCES on a render node and where this open is not authenticated.
     pub fn open_name(&self, name: Name) -> Result<Buffer> {
         let name = name.get();
-        self.acquire("open a buffer by name", Call::Open { name })
+        self.bring("open a buffer by name", Call::Open { name })
     }
 
     /// An fd on the object of this name, without a handle.
@@ -260,7 +262,7 @@ impl Card {
     pub fn import(&self, fd: &ObjectFd) -> Result<Buffer> {
         let [number, flags, _] = Call::Import.encode();
         let fds: &[usize] = &[self.raw_fd(), fd.raw_fd()];
-        let (handle, pages) = self.node.handles.acquire(|| {
+        let (handle, pages) = self.node.handles.import(|| {
             let empty = &mut [];
             let answer = libredox::call::call_rw(fds, empty, CallFlags::empty(), &[number, flags]);
             let answer = answer.map_err(Error::of("import an object"))?;
@@ -291,11 +293,15 @@ impl Card {
         Ok(())
     }
 
-    fn acquire(&self, action: &'static str, call: Call) -> Result<Buffer> {
-        let (handle, pages) = self.node.handles.acquire(|| {
-            let Sized { handle, pages } = Sized::unpack(self.node.call(action, call)?);
-            Ok((handle, pages))
-        })?;
-        Ok(Buffer::new(self.node.clone(), handle, pages))
+    /// A call that makes a new handle.
+    fn bring(&self, action: &'static str, call: Call) -> Result<Buffer> {
+        let Sized { handle, pages } = Sized::unpack(self.node.call(action, call)?);
+        Ok(self.own(handle, pages))
+    }
+
+    /// The buffer of a handle that a call has just made.
+    fn own(&self, handle: u32, pages: u32) -> Buffer {
+        self.node.handles.add(handle);
+        Buffer::new(self.node.clone(), handle, pages)
     }
 }

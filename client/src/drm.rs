@@ -5,10 +5,11 @@ use gem_wire::drm;
 pub use gem_wire::drm::{
     Auth, Cap, Client, CreateDumb, GemFlink, GemOpen, MapDumb, SetVersion, cap,
 };
+use syscall::error::EINVAL;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::card::Card;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// MODE_CREATE_DUMB. The handle is the caller's to close.
 ///
@@ -70,15 +71,20 @@ pub fn drop_master(card: &Card) -> Result<()> {
     Ok(())
 }
 
-/// Any DRM call whose argument is this struct.
+/// Any DRM call whose argument is this struct, below a page in size. It travels from the stack, so
+/// that it never lies in a mapping of a GEM object (see the crate's documentation).
 ///
 /// # Errors
 ///
-/// Whatever the server answers.
+/// EINVAL for a struct of a page or more, which would be lent to the server instead of copied;
+/// whatever the server answers.
 pub fn call<T>(card: &Card, action: &'static str, number: u64, mut argument: T) -> Result<T>
 where
     T: FromBytes + IntoBytes + Immutable + KnownLayout,
 {
+    if size_of::<T>() > gem_wire::MAX_PAYLOAD {
+        return Err(Error::new(action, EINVAL));
+    }
     card.node
         .call_words(action, &[number], argument.as_mut_bytes())?;
     Ok(argument)

@@ -77,3 +77,19 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_message_says_what_was_tried_what_to_do_and_the_errno() {
+        let message = Error::new("open the node", errno::ENODEV).to_string();
+        for part in ["open the node", "start one", "ENODEV"] {
+            assert!(message.contains(part), "{message}");
+        }
+        let unexpected = Error::new("open the node", errno::EXDEV).to_string();
+        assert!(unexpected.contains("error 18"), "{unexpected}");
+    }
+}

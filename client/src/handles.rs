@@ -1,7 +1,8 @@
 //! Which handles of a node are in use by how many [`Buffer`](crate::Buffer)s.
 //!
 //! Importing an object that this node holds gives the handle that it has: two buffers, one
-//! handle. The server closes a handle once, so the last buffer closes it.
+//! handle. The server closes a handle once, so the last buffer closes it. Only an import is made
+//! under the lock: no other call brings a handle that a buffer already has.
 
 use alloc::collections::BTreeMap;
 
@@ -14,14 +15,19 @@ use std::sync::Mutex;
 pub(crate) struct Handles(Mutex<BTreeMap<u32, usize>>);
 
 impl Handles {
-    /// Counts one more buffer with the handle that `call` brings. The call is made under the lock
-    /// of [`Handles::release`]: a handle that it brings again is not closed meanwhile.
-    pub(crate) fn acquire<E>(
+    /// Counts the first buffer with a handle that a call has just made.
+    pub(crate) fn add(&self, handle: u32) {
+        self.locked(|handles| *handles.entry(handle).or_default() += 1);
+    }
+
+    /// Counts one more buffer with the handle that `import` brings. It runs under the lock of
+    /// [`Handles::release`]: a handle that it brings again is not closed meanwhile.
+    pub(crate) fn import<E>(
         &self,
-        call: impl FnOnce() -> Result<(u32, u32), E>,
+        import: impl FnOnce() -> Result<(u32, u32), E>,
     ) -> Result<(u32, u32), E> {
         self.locked(|handles| {
-            let (handle, pages) = call()?;
+            let (handle, pages) = import()?;
             *handles.entry(handle).or_default() += 1;
             Ok((handle, pages))
         })
@@ -70,12 +76,25 @@ mod tests {
             closed.set(closed.get() + 1);
             Ok::<_, ()>(())
         };
-        for _ in 0..2 {
-            handles.acquire(|| Ok::<_, ()>((7, 1))).unwrap();
-        }
+        handles.add(7);
+        handles.import(|| Ok::<_, ()>((7, 1))).unwrap();
         handles.release(7, close).unwrap();
         assert_eq!(closed.get(), 0);
         handles.release(7, close).unwrap();
         assert_eq!(closed.get(), 1);
+    }
+
+    #[test]
+    fn an_import_that_fails_counts_nothing() {
+        let handles = Handles::default();
+        handles.add(7);
+        assert_eq!(handles.import(|| Err(())), Err(()));
+        let mut closed = false;
+        let close = || {
+            closed = true;
+            Ok::<_, ()>(())
+        };
+        handles.release(7, close).unwrap();
+        assert!(closed);
     }
 }

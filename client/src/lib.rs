@@ -26,7 +26,11 @@
 //! mapping of a GEM object; the kernel of August 2026 can be brought down by a program that
 //! breaks the latter rule with raw calls.
 //!
-//! All types are `Send` and `Sync`: calls of several threads on one node are served side by side.
+//! All types are `Send` and `Sync`: calls of several threads on one node are served side by side,
+//! except that imports into a node and the closing of its handles wait for each other.
+//!
+//! After a fork both processes have the same open node: a handle that one closes is closed for
+//! both. Let the child open its own, and pass object fds.
 //!
 //! On Linux the crate links `hosted`, which defines libredox's symbols and talks to a `gemd` on
 //! a Unix socket (see [`linux`]).
@@ -52,6 +56,8 @@ mod object_fd;
 pub mod picture;
 #[cfg(feature = "png")]
 mod png_file;
+#[cfg(all(feature = "std", target_os = "redox"))]
+mod redox;
 pub mod text;
 
 pub use buffer::{Buffer, Dumb};
@@ -63,3 +69,12 @@ pub use object_fd::{ObjectFd, Rights};
 
 /// Bytes in a page: sizes of buffers and offsets of mappings are multiples of it.
 pub const PAGE_SIZE: usize = 4096;
+
+/// What the documentation promises of threads.
+const _: () = {
+    const fn assert_shareable<T: Send + Sync>() {}
+    assert_shareable::<Card>();
+    assert_shareable::<Buffer>();
+    assert_shareable::<Mapping>();
+    assert_shareable::<ObjectFd>();
+};

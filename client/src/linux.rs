@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use libredox::Fd;
 
+pub use hosted::client::{ConnectError, connect};
+
 use crate::error::{Error, Result};
 use crate::object_fd::ObjectFd;
 

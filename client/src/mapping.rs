@@ -16,6 +16,9 @@ use crate::object_fd::Rights;
 
 const WORD: usize = size_of::<u64>();
 
+/// Bytes that are copied from mapping to mapping at a time: a multiple of `WORD`.
+const PIECE: usize = 1024;
+
 /// A mapped buffer. Dropping it unmaps.
 #[derive(Debug)]
 pub struct Mapping {
@@ -130,6 +133,32 @@ impl Mapping {
         Ok(())
     }
 
+    /// Copies `length` bytes from `offset` on to `target_offset` in another mapping. They go
+    /// through the stack, a piece at a time, since neither mapping lends references; where both
+    /// are the same memory, the ranges must not overlap, or what is copied is a mix.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL where they are not all inside, on either side; EACCES where `target` is read-only.
+    /// Nothing is copied then.
+    pub fn copy_to(
+        &self,
+        offset: usize,
+        target: &Self,
+        target_offset: usize,
+        length: usize,
+    ) -> Result<()> {
+        self.check("read a buffer", offset, length)?;
+        target.check_write("write a buffer", target_offset, length)?;
+        let mut piece = [0; PIECE];
+        for done in (0..length).step_by(PIECE) {
+            let (piece, _) = piece.split_at_mut(PIECE.min(length - done));
+            self.read_at(offset + done, piece)?;
+            target.write_at(target_offset + done, piece)?;
+        }
+        Ok(())
+    }
+
     fn check(&self, action: &'static str, offset: usize, length: usize) -> Result<()> {
         match offset.checked_add(length) {
             Some(end) if end <= self.size => Ok(()),
@@ -170,5 +199,80 @@ impl Drop for Mapping {
         // SAFETY: the range is this mapping's own, and no reference into it outlives `self`.
         // Unmapping what is mapped does not fail.
         let _ = unsafe { libredox::call::munmap(self.base.as_ptr().cast(), self.size) };
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    /// Memory that belongs to no buffer.
+    pub(crate) fn anonymous(size: usize, rights: Rights) -> Mapping {
+        Mapping::new(usize::MAX, 0, size, rights).unwrap()
+    }
+
+    #[test]
+    fn bytes_at_any_alignment_come_back_and_the_rest_is_untouched() {
+        let mapping = anonymous(4096, Rights::ReadWrite);
+        for offset in 0..20 {
+            for length in 0..40 {
+                mapping.fill(0xee).unwrap();
+                let bytes: Vec<u8> = (0..length).collect();
+                mapping.write_at(offset, &bytes).unwrap();
+                let mut expected = vec![0xee; 4096];
+                expected[offset..offset + bytes.len()].copy_from_slice(&bytes);
+                let mut whole = vec![0; 4096];
+                mapping.read_at(0, &mut whole).unwrap();
+                assert_eq!(whole, expected, "{length} bytes at {offset}");
+                let mut back = vec![0; bytes.len()];
+                mapping.read_at(offset, &mut back).unwrap();
+                assert_eq!(back, bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_outside_of_a_mapping_is_touched() {
+        let mapping = anonymous(4096, Rights::ReadWrite);
+        for (offset, length) in [(4096, 1), (4090, 7), (usize::MAX, 2), (0, 4097)] {
+            let mut bytes = vec![0; length];
+            let errno = |result: Result<()>| result.unwrap_err().errno();
+            assert_eq!(errno(mapping.read_at(offset, &mut bytes)), EINVAL);
+            assert_eq!(errno(mapping.write_at(offset, &bytes)), EINVAL);
+            assert_eq!(errno(mapping.copy_to(offset, &mapping, 0, length)), EINVAL);
+            assert_eq!(errno(mapping.copy_to(0, &mapping, offset, length)), EINVAL);
+        }
+        mapping.read_at(4096, &mut []).unwrap();
+    }
+
+    #[test]
+    fn a_read_only_mapping_is_not_written() {
+        let mapping = anonymous(4096, Rights::ReadOnly);
+        assert_eq!(mapping.fill(1).unwrap_err().errno(), EACCES);
+        assert_eq!(mapping.write_at(0, &[1]).unwrap_err().errno(), EACCES);
+        let source = anonymous(4096, Rights::ReadWrite);
+        assert_eq!(
+            source.copy_to(0, &mapping, 0, 1).unwrap_err().errno(),
+            EACCES
+        );
+    }
+
+    #[test]
+    fn a_copy_moves_more_than_a_piece_between_unaligned_offsets() {
+        let (source, target) = (
+            anonymous(8192, Rights::ReadWrite),
+            anonymous(8192, Rights::ReadWrite),
+        );
+        let bytes: Vec<u8> = (0..5000).map(|n: usize| n as u8).collect();
+        source.write_at(3, &bytes).unwrap();
+        source.copy_to(3, &target, 1001, bytes.len()).unwrap();
+        let mut copied = vec![0; bytes.len()];
+        target.read_at(1001, &mut copied).unwrap();
+        assert_eq!(copied, bytes);
+        let mut after = [1];
+        target.read_at(1001 + bytes.len(), &mut after).unwrap();
+        assert_eq!(after, [0]);
     }
 }

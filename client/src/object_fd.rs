@@ -26,20 +26,34 @@ impl Rights {
 }
 
 /// An fd on an object. It keeps the object alive without any handle.
-#[derive(Debug)]
+///
+/// With the feature `std` it can be given to another process: `to_owned_fd` here and
+/// `from_owned_fd` there. In between it is an ordinary file descriptor: send it over a Unix
+/// socket, or leave it to a child.
 pub struct ObjectFd {
-    raw: usize,
+    fd: Fd,
+}
+
+impl core::fmt::Debug for ObjectFd {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("ObjectFd").field(&self.raw_fd()).finish()
+    }
 }
 
 impl ObjectFd {
     /// An object's fd that came some other way.
     pub fn from_fd(fd: Fd) -> Self {
-        Self { raw: fd.into_raw() }
+        Self { fd }
     }
 
     /// The fd, for raw calls.
     pub fn raw_fd(&self) -> usize {
-        self.raw
+        self.fd.raw()
+    }
+
+    /// The fd, no longer an object's.
+    pub fn into_fd(self) -> Fd {
+        self.fd
     }
 
     /// The object's size in bytes.
@@ -48,8 +62,8 @@ impl ObjectFd {
     ///
     /// EBADF where the fd is no object's.
     pub fn size(&self) -> Result<usize> {
-        let stat =
-            libredox::call::fstat(self.raw).map_err(Error::of("ask for an object's size"))?;
+        let stat = self.fd.stat();
+        let stat = stat.map_err(Error::of("ask for an object's size"))?;
         Ok(stat.st_size as usize)
     }
 
@@ -59,7 +73,8 @@ impl ObjectFd {
     ///
     /// EBADF where the fd is no object's.
     pub fn id(&self) -> Result<u64> {
-        let stat = libredox::call::fstat(self.raw).map_err(Error::of("ask which object it is"))?;
+        let stat = self.fd.stat();
+        let stat = stat.map_err(Error::of("ask which object it is"))?;
         Ok(stat.st_ino)
     }
 
@@ -78,16 +93,17 @@ impl ObjectFd {
     ///
     /// As [`ObjectFd::map`], and EINVAL where the range is not inside the object.
     pub fn map_range(&self, offset: u64, size: usize, rights: Rights) -> Result<Mapping> {
-        Mapping::new(self.raw, offset, size, rights)
+        Mapping::new(self.raw_fd(), offset, size, rights)
     }
 
-    /// Reads from where the fd's position is, and moves it on; 0 at the end.
+    /// Reads from where the fd's position is, and moves it on; 0 at the end. Clones share one
+    /// position. To read anywhere, map the object: libredox has no read at an offset.
     ///
     /// # Errors
     ///
     /// EBADF where the fd is no object's.
     pub fn read(&self, bytes: &mut [u8]) -> Result<usize> {
-        libredox::call::read(self.raw, bytes).map_err(Error::of("read an object"))
+        self.fd.read(bytes).map_err(Error::of("read an object"))
     }
 
     /// Writes where the fd's position is, and moves it on.
@@ -96,7 +112,7 @@ impl ObjectFd {
     ///
     /// EACCES for a read-only fd, ENOSPC at the end of the object.
     pub fn write(&self, bytes: &[u8]) -> Result<usize> {
-        libredox::call::write(self.raw, bytes).map_err(Error::of("write an object"))
+        self.fd.write(bytes).map_err(Error::of("write an object"))
     }
 
     /// A second fd on the same open object.
@@ -105,14 +121,7 @@ impl ObjectFd {
     ///
     /// EMFILE where this process has too many fds.
     pub fn try_clone(&self) -> Result<Self> {
-        let raw = libredox::call::dup(self.raw, []).map_err(Error::of("duplicate an fd"))?;
-        Ok(Self { raw })
-    }
-}
-
-impl Drop for ObjectFd {
-    fn drop(&mut self) {
-        // An fd of ours closes; only a server that is gone says otherwise.
-        let _ = libredox::call::close(self.raw);
+        let copy = self.fd.dup(&[]).map_err(Error::of("duplicate an fd"))?;
+        Ok(Self::from_fd(Fd::new(copy)))
     }
 }

@@ -1,8 +1,18 @@
 //! A picture in a buffer: a small header, then the pixels.
 //!
-//! A buffer does not know what is in it. Programs that agree on nothing else can agree on this:
-//! 32 bytes of header at the start, pixels from byte 64 on, rows without gaps, four bytes (red,
-//! green, blue, alpha) a pixel.
+//! A buffer does not know what is in it. Programs that agree on nothing else can agree on this
+//! (numbers in the machine's byte order):
+//!
+//! | bytes | |
+//! |---|---|
+//! | 0–7 | `GEMPIC01` |
+//! | 8–11 | width in pixels |
+//! | 12–15 | height in rows |
+//! | 16–23 | where the pixels begin, in bytes |
+//! | 24–31 | 0 |
+//!
+//! Pixels are four bytes each (red, green, blue, alpha, not multiplied), rows follow each other
+//! without gaps. The header is written last, so that a buffer that has one is complete.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -96,4 +106,49 @@ impl Picture {
 fn size(width: u32, height: u32) -> Option<u64> {
     let pixels = u64::from(width).checked_mul(height.into())?;
     pixels.checked_mul(BYTES_PER_PIXEL).filter(|&size| size > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::tests::anonymous;
+    use crate::object_fd::Rights;
+
+    fn header(magic: [u8; 8], width: u32, height: u32, pixels: u64) -> Mapping {
+        let mapping = anonymous(4096, Rights::ReadWrite);
+        let header = Header {
+            magic,
+            width,
+            height,
+            pixels,
+            reserved: 0,
+        };
+        mapping.write_at(0, header.as_bytes()).unwrap();
+        mapping
+    }
+
+    #[test]
+    fn a_picture_that_just_fits_is_found() {
+        let picture = Picture::load(&header(MAGIC, 8, 4, 4096 - 128)).unwrap();
+        assert_eq!((picture.width, picture.height), (8, 4));
+        assert_eq!(picture.rgba, [0; 128]);
+    }
+
+    #[test]
+    fn a_header_that_lies_is_no_picture() {
+        for (magic, width, height, pixels) in [
+            (*b"GEMPIC02", 1, 1, 64),
+            ([0; 8], 1, 1, 64),
+            (MAGIC, 0, 1, 64),
+            (MAGIC, 1, 0, 64),
+            (MAGIC, 8, 4, 4096 - 127),
+            (MAGIC, 1, 1, 4096),
+            (MAGIC, 1, 1, u64::MAX),
+            (MAGIC, u32::MAX, u32::MAX, 64),
+            (MAGIC, 1 << 31, 1 << 31, 64),
+        ] {
+            let error = Picture::load(&header(magic, width, height, pixels)).unwrap_err();
+            assert_eq!(error.errno(), EINVAL, "{width} x {height} at {pixels}");
+        }
+    }
 }

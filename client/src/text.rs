@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use libredox::Fd;
 use libredox::flag::{O_CLOEXEC, O_RDONLY};
 use syscall::dirent::DirentIter;
-use syscall::error::EINVAL;
+use syscall::error::{EINVAL, ENOENT};
 
 use crate::error::{Error, Result};
 
@@ -27,10 +27,10 @@ pub fn stats() -> Result<Table> {
 ///
 /// # Errors
 ///
-/// As [`stats`], and EINVAL where there is no such number.
-pub fn stat(key: &'static str) -> Result<u64> {
+/// As [`stats`], and ENOENT where there is no such number.
+pub fn stat(key: &str) -> Result<u64> {
     let value = stats()?.remove(key).and_then(|value| value.parse().ok());
-    value.ok_or(Error::new(key, EINVAL))
+    value.ok_or(Error::new("find a number in the server's stats", ENOENT))
 }
 
 /// One open's text, by its number.

@@ -8,6 +8,12 @@ use anyhow::{Context, Result};
 use gem_client::picture::Picture;
 use gem_client::{Card, Name, Node};
 use serde_json::json;
+use syscall::error::ENOENT;
+
+const NO_BUFFER: &str = "no such buffer (names: gemctl objects; a name goes when the last program \
+                         that holds its buffer ends)";
+
+const NO_PICTURE: &str = "that buffer holds no picture that gemctl put there";
 
 /// Puts a PNG into a buffer and keeps it until Ctrl-C.
 pub fn put(path: &Path, json: bool) -> Result<()> {
@@ -43,8 +49,8 @@ pub fn put(path: &Path, json: bool) -> Result<()> {
 pub fn get(name: u32, out: &Path, json: bool) -> Result<()> {
     let name = Name::new(name).context("names are 1 to 2147483647")?;
     let card = Card::open(Node::Primary)?;
-    let mapping = card.open_name(name)?.map()?;
-    let picture = Picture::load(&mapping)?;
+    let buffer = card.open_name(name).map_err(explain)?;
+    let picture = Picture::load(&buffer.map()?).context(NO_PICTURE)?;
     picture.write_png(out)?;
     let (width, height) = (picture.width, picture.height);
     if json {
@@ -56,4 +62,11 @@ pub fn get(name: u32, out: &Path, json: bool) -> Result<()> {
         println!("{}: {width} x {height} pixels", out.display());
     }
     Ok(())
+}
+
+fn explain(error: gem_client::Error) -> anyhow::Error {
+    match error.errno() {
+        ENOENT => anyhow::Error::new(error).context(NO_BUFFER),
+        _ => error.into(),
+    }
 }
