@@ -1,5 +1,6 @@
 //! gemd on Linux: the stand-in kernel of `hosted` as platform, served until told to stop.
 
+use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow};
@@ -51,12 +52,13 @@ pub fn serve(args: &Serve) -> Result<()> {
     control.get_or_init(|| own);
     ctrlc::set_handler(move || own.shut_down()).context("cannot listen for signals")?;
 
-    println!(
-        "gemd serves /scheme/{} on {}",
+    // Whoever listened to us may have gone; that is no reason to go, too.
+    let _ = writeln!(
+        std::io::stdout(),
+        "gemd serves /scheme/{} on {socket}\nconnect with:  gemctl --socket {socket} stats",
         args.scheme,
-        socket.display()
+        socket = socket.display(),
     );
-    println!("connect with:  gemctl --socket {} stats", socket.display());
     let result = service.run();
     drop(kernel);
     result.map_err(|Errno(errno)| {

@@ -1,0 +1,237 @@
+//! gemd as a program: sockets, signals, and thousands of clients that die.
+
+mod linux;
+
+use std::os::unix::net::UnixListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use gem_client::picture::Picture;
+use gem_client::{Card, Node, Rights};
+use linux::{Daemon, ROLE, command};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A random number generator that a seed decides (xorshift64*, Vigna 2014).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
+    }
+}
+
+/// Runs `test` in a client process of this daemon: the same test again, in its role.
+fn in_client(daemon: &Daemon, test: &str, role: &str) -> Child {
+    daemon
+        .client(role)
+        .args([test, "--exact", "--nocapture"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn send(signal: Signal, process: &Child) {
+    kill(Pid::from_raw(process.id().try_into().unwrap()), signal).unwrap();
+}
+
+fn role() -> Option<String> {
+    std::env::var(ROLE).ok()
+}
+
+#[test]
+fn sigterm_ends_it_with_exit_code_0_and_without_a_socket() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut daemon = Daemon::start(&[]);
+        send(signal, &daemon.process);
+        assert!(daemon.process.wait().unwrap().success());
+        assert!(!daemon.socket().exists());
+    }
+}
+
+#[test]
+fn a_second_gemd_on_the_same_socket_is_told_so() {
+    let daemon = Daemon::start(&[]);
+    let output = command(&daemon.socket()).output().unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains(&daemon.socket().display().to_string()),
+        "{text}"
+    );
+    assert!(daemon.socket().exists(), "the first one still serves");
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("gem.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(
+        socket.exists(),
+        "nobody listens, and the file is still there"
+    );
+    let mut gemd = command(&socket).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let output = gemd.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+    assert!(line.starts_with("gemd serves"), "{line}");
+    send(Signal::SIGTERM, &gemd);
+    assert!(gemd.wait().unwrap().success());
+}
+
+#[test]
+fn bad_arguments_are_told_with_what_is_allowed() {
+    for arguments in [
+        &["--max-memory", "0"][..],
+        &["--max-memory", "-1"],
+        &["--max-object", "99999999999999999999"],
+        &["--max-handles", "0"],
+        &["--no-such-flag"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_gemd"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+/// A client's whole life, decided by a seed, for as long as it lasts.
+fn live(seed: u64) {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let node = if random.below(4) == 0 {
+        Node::Render
+    } else {
+        Node::Primary
+    };
+    let card = Card::open(node).unwrap();
+    let mut buffers = Vec::new();
+    let mut mappings = Vec::new();
+    let mut fds = Vec::new();
+    loop {
+        // Limits and names of the dead are errors, and part of life.
+        match random.below(9) {
+            0 | 1 => buffers.extend(card.create(1 + random.below(64 * 4096))),
+            2 => {
+                if let Some(buffer) = buffers.last() {
+                    mappings.extend(buffer.map());
+                }
+            }
+            3 => {
+                if let Some(mapping) = mappings.last() {
+                    // Some are read-only.
+                    let _ = mapping.fill(seed as u8);
+                }
+            }
+            4 => {
+                if let Some(buffer) = buffers.first() {
+                    let _ = buffer.flink().and_then(|name| card.open_name(name));
+                }
+            }
+            5 => {
+                if let Some(buffer) = buffers.first() {
+                    fds.extend(buffer.export(Rights::ReadWrite));
+                }
+            }
+            6 => {
+                if let Some(fd) = fds.last() {
+                    buffers.extend(card.import(fd));
+                    mappings.extend(fd.map(Rights::ReadOnly));
+                }
+            }
+            7 => drop(mappings.pop()),
+            _ => drop(buffers.pop()),
+        }
+        if buffers.len() > 20 {
+            buffers.clear();
+            fds.clear();
+        }
+    }
+}
+
+#[test]
+fn thousands_of_clients_killed_at_random_points_leave_nothing() {
+    const CLIENTS: u64 = 2000;
+    const AT_A_TIME: usize = 16;
+    const TEST: &str = "thousands_of_clients_killed_at_random_points_leave_nothing";
+    match role().as_deref() {
+        Some("look") => return assert_empty(),
+        Some(seed) => return live(seed.parse().unwrap()),
+        None => {}
+    }
+    let daemon = Daemon::start(&["--max-memory", "256"]);
+    let mut random = Random(2026);
+    let mut alive: Vec<Child> = Vec::new();
+    for seed in 0..CLIENTS {
+        alive.push(in_client(&daemon, TEST, &seed.to_string()));
+        if alive.len() == AT_A_TIME {
+            std::thread::sleep(Duration::from_micros(random.below(4000)));
+            let victim = random.below(AT_A_TIME as u64) as usize;
+            end(&mut alive.swap_remove(victim));
+        }
+    }
+    alive.iter_mut().for_each(end);
+    let mut look = in_client(&daemon, TEST, "look");
+    assert!(
+        look.wait().unwrap().success(),
+        "something is left, or gemd is gone"
+    );
+}
+
+fn end(client: &mut Child) {
+    // It runs until it is killed: if it ended by itself, it failed.
+    assert_eq!(client.try_wait().unwrap(), None, "a client failed");
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
+
+fn assert_empty() {
+    let mut text = String::new();
+    for _ in 0..5000 {
+        text = gem_client::text::read("/scheme/gem/stats").unwrap();
+        // This process's file and the two of the daemon's own.
+        let zero = [
+            "opens",
+            "objects",
+            "handles",
+            "object-fds",
+            "names",
+            "offsets",
+            "memory-pages",
+            "mapped-pages",
+        ];
+        let is =
+            |key: &str, value: u64| text.lines().any(|line| line == format!("{key}:\t{value}"));
+        if zero.iter().all(|key| is(key, 0)) && is("files", 3) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("left:\n{text}");
+}
+
+#[test]
+fn a_picture_survives_a_buffer_and_a_bad_one_is_no_picture() {
+    const TEST: &str = "a_picture_survives_a_buffer_and_a_bad_one_is_no_picture";
+    if role().is_some() {
+        let card = Card::open(Node::Primary).unwrap();
+        let picture = Picture {
+            width: 3,
+            height: 2,
+            rgba: (0..24).collect(),
+        };
+        let mapping = picture.store(&card).unwrap().map().unwrap();
+        assert_eq!(Picture::load(&mapping).unwrap(), picture);
+        // Whoever shares the buffer can claim any size.
+        mapping.write_at(8, &u32::MAX.to_ne_bytes()).unwrap();
+        assert!(Picture::load(&mapping).is_err());
+        return;
+    }
+    let daemon = Daemon::start(&[]);
+    assert!(in_client(&daemon, TEST, "client").wait().unwrap().success());
+}

@@ -1,0 +1,140 @@
+//! What the gem scheme promises, as tests that run wherever there are client processes.
+//!
+//! A promise is a script over a few [`Puppet`]s: real client processes that do what they are
+//! told, one libredox call at a time, and report what came of it. How processes are made, killed
+//! and talked to is the [`World`]'s business; there is one for Linux and one for the Redox boot
+//! image, and the promises are the same. After each promise everything is closed, and the server
+//! must be empty again: that is a promise, too.
+
+#![no_std]
+
+extern crate alloc;
+
+pub mod abuse;
+pub mod command;
+pub mod lifetimes;
+pub mod mappings;
+pub mod puppet;
+pub mod sharing;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+pub use puppet::Puppet;
+
+/// A way to a puppet's process: messages there and back, one at a time.
+pub trait Link {
+    /// Sends a message to the process and waits for its answer. `None` where the process is gone.
+    fn ask(&mut self, message: &[u8]) -> Option<alloc::vec::Vec<u8>>;
+
+    /// Kills the process without a warning, and waits until it is gone.
+    fn kill(&mut self);
+
+    /// Gives a file of this process to another one, as fds are given between processes here: the
+    /// fd's number there.
+    fn give(&mut self, fd: u64, receiver: &mut dyn Link) -> u64;
+
+    /// The other half of [`Link::give`]: takes what the platform uses to carry an fd.
+    fn take(&mut self, carrier: Carrier) -> u64;
+}
+
+/// What carries an fd between processes, on this platform.
+pub type Carrier = i32;
+
+/// Where promises are kept or broken.
+pub trait World {
+    /// A new client process, of the user who runs the server (root).
+    fn start(&mut self) -> Box<dyn Link>;
+
+    /// A text of the server's, read by root.
+    fn text(&mut self, path: &str) -> String;
+
+    /// Waits a moment for the kernel to tell the server about what has ended.
+    fn pause(&mut self);
+}
+
+/// A user that is not root.
+pub const ALICE: u32 = 1000;
+/// Another one.
+pub const BOB: u32 = 1001;
+
+/// A promise: what it says, and the test of it.
+pub struct Promise {
+    /// What is promised.
+    pub name: &'static str,
+    /// Panics where the promise is broken.
+    pub test: fn(&mut dyn World),
+}
+
+/// A list of promises out of test functions: each promises what its name says.
+macro_rules! promises {
+    ($($test:ident),* $(,)?) => {
+        /// The promises of this module.
+        pub const PROMISES: &[$crate::Promise] = &[
+            $($crate::Promise { name: stringify!($test), test: $test },)*
+        ];
+    };
+}
+pub(crate) use promises;
+
+/// All promises.
+pub fn all() -> impl Iterator<Item = &'static Promise> {
+    [
+        sharing::PROMISES,
+        mappings::PROMISES,
+        lifetimes::PROMISES,
+        abuse::PROMISES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Tests a promise, and that nothing is left behind.
+///
+/// # Panics
+///
+/// Where it is broken.
+pub fn check(promise: &Promise, world: &mut dyn World) {
+    (promise.test)(world);
+    wait_until_empty(world);
+}
+
+/// What must be zero when all clients are gone.
+const COUNTS: [&str; 7] = [
+    "opens",
+    "objects",
+    "handles",
+    "object-fds",
+    "names",
+    "memory-pages",
+    "mapped-pages",
+];
+
+/// Waits until the server holds nothing.
+///
+/// # Panics
+///
+/// Where it still does after a while.
+pub fn wait_until_empty(world: &mut dyn World) {
+    for _ in 0..2000 {
+        let text = world.text("stats");
+        if COUNTS.iter().all(|key| count(&text, key) == 0) {
+            return;
+        }
+        world.pause();
+    }
+    panic!("the server is not empty:\n{}", world.text("stats"));
+}
+
+/// A number out of a `key: value` text.
+///
+/// # Panics
+///
+/// Where it is not there.
+pub fn count(text: &str, key: &str) -> u64 {
+    let found = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name == key).then(|| value.trim().parse().ok())?
+    });
+    found.unwrap_or_else(|| panic!("no `{key}` in:\n{text}"))
+}

@@ -1,0 +1,363 @@
+//! Puppets: client processes on strings.
+//!
+//! [`Puppet`] is the hand, in the test; [`obey`] is what the client process does with a message.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use gem_wire::native::{Call, CreateFlags, Sized};
+use libredox::call::MmapArgs;
+use libredox::error::Error;
+use libredox::flag::{MAP_SHARED, O_RDWR, PROT_READ, PROT_WRITE};
+use syscall::CallFlags;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::command::{Command, Outcome, Reply};
+use crate::{Link, World};
+
+/// Bytes in a page.
+pub const PAGE: u64 = 4096;
+/// Both directions.
+pub const READ_WRITE: u32 = PROT_READ | PROT_WRITE;
+
+/// A client process that does what it is told.
+pub struct Puppet {
+    link: Box<dyn Link>,
+}
+
+impl Puppet {
+    /// A new process, root's.
+    pub fn new(world: &mut dyn World) -> Self {
+        Self {
+            link: world.start(),
+        }
+    }
+
+    /// A new process of this user's.
+    pub fn of_user(world: &mut dyn World, uid: u32) -> Self {
+        let mut puppet = Self::new(world);
+        puppet.tell(Command::Become(uid)).unwrap();
+        puppet
+    }
+
+    /// Does this, and says what came of it.
+    pub fn tell(&mut self, command: Command) -> Reply {
+        let message = postcard::to_allocvec(&command).expect("a command can be written");
+        let answer = self.link.ask(&message).expect("the client process is gone");
+        postcard::from_bytes(&answer).expect("a reply can be read")
+    }
+
+    fn value(&mut self, command: Command) -> Result<u64, i32> {
+        self.tell(command).map(|outcome| outcome.value)
+    }
+
+    /// Kills the process.
+    pub fn kill(mut self) {
+        self.link.kill();
+    }
+
+    /// Gives a copy of an fd to another process; its number there.
+    pub fn give(&mut self, fd: u64, receiver: &mut Puppet) -> u64 {
+        self.link.give(fd, &mut *receiver.link)
+    }
+
+    /// Opens a path of the scheme.
+    pub fn open_as(&mut self, path: &str, flags: i32) -> Result<u64, i32> {
+        let mut absolute = String::from("/scheme/gem/");
+        absolute.push_str(path);
+        self.value(Command::Open(absolute, flags))
+    }
+
+    /// Opens a node.
+    pub fn open(&mut self, node: &str) -> u64 {
+        self.open_as(node, O_RDWR).unwrap()
+    }
+
+    /// Opens a path relative to an fd.
+    pub fn open_at(&mut self, fd: u64, path: &[u8], flags: i32) -> Result<u64, i32> {
+        self.value(Command::OpenAt(fd, path.to_vec(), flags))
+    }
+
+    /// Duplicates an fd.
+    pub fn dup(&mut self, fd: u64, path: &str) -> Result<u64, i32> {
+        self.value(Command::Dup(fd, path.as_bytes().to_vec()))
+    }
+
+    /// Closes an fd.
+    pub fn close(&mut self, fd: u64) -> Result<u64, i32> {
+        self.value(Command::Close(fd))
+    }
+
+    /// Any words, on one fd or two.
+    pub fn words(&mut self, fds: &[u64], words: &[u64]) -> Result<u64, i32> {
+        self.value(Command::Call {
+            fds: fds.to_vec(),
+            flags: 0,
+            words: words.to_vec(),
+            payload: Vec::new(),
+        })
+    }
+
+    /// A native call.
+    pub fn call(&mut self, fd: u64, call: Call) -> Result<u64, i32> {
+        self.words(&[fd], &call.encode())
+    }
+
+    /// A DRM call with this struct.
+    pub fn drm<T>(&mut self, fd: u64, number: u64, argument: T) -> Result<T, i32>
+    where
+        T: FromBytes + IntoBytes + Immutable,
+    {
+        let payload = argument.as_bytes().to_vec();
+        let bytes = self.drm_bytes(fd, number, payload)?.bytes;
+        Ok(T::read_from_bytes(&bytes).expect("the payload keeps its size"))
+    }
+
+    /// A DRM call with any payload.
+    pub fn drm_bytes(&mut self, fd: u64, number: u64, payload: Vec<u8>) -> Reply {
+        self.tell(Command::Call {
+            fds: vec![fd],
+            flags: 0,
+            words: vec![number],
+            payload,
+        })
+    }
+
+    /// A buffer of this many bytes: its handle.
+    pub fn create(&mut self, fd: u64, size: u64) -> Result<u32, i32> {
+        let flags = CreateFlags::empty();
+        let value = self.call(fd, Call::Create { size, flags })?;
+        Ok(Sized::unpack(value).handle)
+    }
+
+    /// The name of a buffer.
+    pub fn flink(&mut self, fd: u64, handle: u32) -> Result<u32, i32> {
+        let value = self.call(fd, Call::Flink { handle })?;
+        Ok(value as u32)
+    }
+
+    /// A handle by name.
+    pub fn open_name(&mut self, fd: u64, name: u32) -> Result<u32, i32> {
+        let value = self.call(fd, Call::Open { name })?;
+        Ok(Sized::unpack(value).handle)
+    }
+
+    /// A handle by object fd.
+    pub fn import(&mut self, fd: u64, object: u64) -> Result<u32, i32> {
+        let value = self.words(&[fd, object], &Call::Import.encode()[..2])?;
+        Ok(Sized::unpack(value).handle)
+    }
+
+    /// Maps shared.
+    pub fn map(&mut self, fd: u64, offset: u64, size: u64, prot: u32) -> Result<u64, i32> {
+        self.value(Command::Map {
+            fd,
+            offset,
+            size,
+            prot,
+            flags: MAP_SHARED,
+            fixed: None,
+        })
+    }
+
+    /// Maps a buffer through its node, by handle.
+    pub fn map_handle(&mut self, fd: u64, handle: u32, size: u64) -> Result<u64, i32> {
+        let offset = self.call(fd, Call::Map { handle })?;
+        self.map(fd, offset, size, READ_WRITE)
+    }
+
+    /// Unmaps.
+    pub fn unmap(&mut self, address: u64, size: u64) -> Result<u64, i32> {
+        self.value(Command::Unmap(address, size))
+    }
+
+    /// A byte of memory.
+    pub fn peek(&mut self, address: u64) -> u8 {
+        self.value(Command::Peek(address)).unwrap() as u8
+    }
+
+    /// Writes a byte of memory.
+    pub fn poke(&mut self, address: u64, byte: u8) {
+        self.tell(Command::Poke(address, byte)).unwrap();
+    }
+
+    /// A whole text of the scheme, as this process sees it.
+    pub fn text(&mut self, path: &str) -> Result<String, i32> {
+        let fd = self.open_as(path, libredox::flag::O_RDONLY)?;
+        let mut bytes = Vec::new();
+        loop {
+            let part = self.tell(Command::Read(fd, 1000))?.bytes;
+            if part.is_empty() {
+                self.close(fd)?;
+                return Ok(String::from_utf8(bytes).expect("texts are UTF-8"));
+            }
+            bytes.extend(part);
+        }
+    }
+
+    /// Names in a directory.
+    pub fn entries(&mut self, path: &str) -> Result<Vec<String>, i32> {
+        let fd = self.open_as(path, libredox::flag::O_RDONLY)?;
+        let bytes = self.tell(Command::Entries(fd))?.bytes;
+        self.close(fd)?;
+        let names = bytes.split(|&byte| byte == b'\n');
+        let names = names.map(|name| String::from_utf8_lossy(name).to_string());
+        Ok(names.filter(|name| !name.is_empty()).collect())
+    }
+}
+
+/// In the client process: does what the message says. `carry` and `uncarry` and `become_user` are
+/// the platform's; everything else is libredox's.
+pub fn obey(message: &[u8], platform: &mut dyn Platform) -> Vec<u8> {
+    let reply: Reply = match postcard::from_bytes(message) {
+        Ok(command) => act(command, platform),
+        Err(_) => Err(syscall::error::EINVAL),
+    };
+    postcard::to_allocvec(&reply).unwrap_or_default()
+}
+
+/// What a puppet needs of its platform besides libredox.
+pub trait Platform {
+    /// Ceases to be root.
+    fn become_user(&mut self, uid: u32) -> Result<(), i32>;
+    /// Hands an fd to whoever holds the link.
+    fn carry(&mut self, fd: usize) -> Result<(), i32>;
+    /// Takes an fd that came over the link.
+    fn uncarry(&mut self) -> Result<usize, i32>;
+}
+
+fn act(command: Command, platform: &mut dyn Platform) -> Reply {
+    let value = match command {
+        Command::Become(uid) => return platform.become_user(uid).map(|()| Outcome::default()),
+        Command::Carry(fd) => return platform.carry(fd as usize).map(|()| Outcome::default()),
+        Command::Uncarry => platform.uncarry().map(|fd| fd as u64)?,
+        Command::Peek(address) => {
+            // SAFETY: the test says that this is mapped memory of this process, and nothing but
+            // the test uses it; other processes write bytes at the same time, which any value is.
+            u64::from(unsafe { core::ptr::read_volatile(address as *const u8) })
+        }
+        Command::Poke(address, byte) => {
+            // SAFETY: as above.
+            unsafe { core::ptr::write_volatile(address as *mut u8, byte) };
+            0
+        }
+        command => return libredox_call(command).map_err(|error| error.errno()),
+    };
+    Ok(Outcome {
+        value,
+        bytes: Vec::new(),
+    })
+}
+
+fn libredox_call(command: Command) -> Result<Outcome, Error> {
+    use libredox::call;
+    let mut bytes = Vec::new();
+    let value = match command {
+        Command::Open(path, flags) => call::open(path, flags, 0)?,
+        Command::OpenAt(fd, path, flags) => call::openat(fd as usize, path, flags, 0)?,
+        Command::Dup(fd, path) => call::dup(fd as usize, path)?,
+        Command::Close(fd) => {
+            call::close(fd as usize)?;
+            0
+        }
+        Command::Call {
+            fds,
+            flags,
+            words,
+            payload,
+        } => {
+            bytes = payload;
+            let flags = CallFlags::from_bits_retain(flags as usize);
+            let fds: Vec<usize> = fds.into_iter().map(|fd| fd as usize).collect();
+            match fds.as_slice() {
+                &[fd] => call::call_rw(fd, &mut bytes, flags, &words)?,
+                fds => call::call_rw(fds, &mut bytes, flags, &words)?,
+            }
+        }
+        Command::Map {
+            fd,
+            offset,
+            size,
+            prot,
+            flags,
+            fixed,
+        } => {
+            let fixed_flag = if fixed.is_some() { MAP_FIXED } else { 0 };
+            let args = MmapArgs {
+                addr: fixed.unwrap_or(0) as *mut (),
+                length: size as usize,
+                prot,
+                flags: flags | fixed_flag,
+                fd: fd as usize,
+                offset,
+            };
+            // SAFETY: the kernel chooses an address where nothing is, or the test names one where
+            // nothing but its own mappings is.
+            unsafe { call::mmap(args)? as usize }
+        }
+        Command::Unmap(address, size) => {
+            // SAFETY: the test names its own mappings.
+            unsafe { call::munmap(address as *mut (), size as usize)? };
+            0
+        }
+        Command::Read(fd, length) => {
+            bytes = vec![0; length as usize];
+            let length = call::read(fd as usize, &mut bytes)?;
+            bytes.truncate(length);
+            length
+        }
+        Command::Write(fd, data) => call::write(fd as usize, &data)?,
+        Command::Fpath(fd) => {
+            bytes = vec![0; 200];
+            let length = call::fpath(fd as usize, &mut bytes)?;
+            bytes.truncate(length);
+            length
+        }
+        Command::Fstat(fd) => {
+            let stat = call::fstat(fd as usize)?;
+            bytes = stat.st_ino.to_le_bytes().to_vec();
+            stat.st_size as usize
+        }
+        Command::Fsync(fd) => {
+            call::fsync(fd as usize)?;
+            0
+        }
+        Command::Entries(fd) => {
+            bytes = names_in(fd as usize)?;
+            0
+        }
+        Command::Become(_)
+        | Command::Carry(_)
+        | Command::Uncarry
+        | Command::Peek(_)
+        | Command::Poke(..) => return Err(Error::new(syscall::error::EINVAL)),
+    };
+    Ok(Outcome {
+        value: value as u64,
+        bytes,
+    })
+}
+
+/// Linux's value; relibc's is the same.
+const MAP_FIXED: u32 = 0x10;
+
+/// Names in a directory, a line each.
+fn names_in(fd: usize) -> Result<Vec<u8>, Error> {
+    let mut names = Vec::new();
+    let mut after = 0;
+    loop {
+        let mut buffer = [0; 200];
+        let length = libredox::call::getdents(fd, &mut buffer, after)?;
+        if length == 0 {
+            return Ok(names);
+        }
+        for entry in syscall::dirent::DirentIter::new(&buffer[..length]) {
+            let (header, name) = entry.map_err(|_| Error::new(syscall::error::EIO))?;
+            after = header.next_opaque_id;
+            names.extend(name.iter().take_while(|&&byte| byte != 0));
+            names.push(b'\n');
+        }
+    }
+}
