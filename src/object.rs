@@ -40,6 +40,8 @@ pub struct Rights {
 /// One buffer object.
 #[derive(Debug)]
 pub(crate) struct Object {
+    /// Its number for people: counts up, never used again.
+    pub(crate) number: u64,
     pub(crate) backing: Backing,
     pub(crate) caching: Caching,
     /// Who pays for it.

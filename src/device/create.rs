@@ -138,7 +138,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         backing: Backing,
         caching: Caching,
     ) -> Result<Handle, Error> {
+        let number = self.last_object + 1;
         let object = Object {
+            number,
             backing,
             caching,
             owner,
@@ -156,6 +158,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                 return Err(Error::NoSpace);
             }
         };
+        self.last_object = number;
         self.init_and_handle(open, key).inspect_err(|_| {
             if let Some(object) = self.objects.remove(key) {
                 self.give_back(object);

@@ -3,7 +3,7 @@
 use super::Device;
 use crate::driver::Driver;
 use crate::error::Error;
-use crate::ids::{ObjectId, OpenId};
+use crate::ids::OpenId;
 use crate::ledger::{Account, Limits};
 use crate::open::Node;
 use crate::pages::{Caching, PageSource};
@@ -54,8 +54,8 @@ pub struct OpenStats {
 /// One object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ObjectView {
-    /// Which one.
-    pub id: ObjectId,
+    /// Its number for people: counts up, never used again.
+    pub number: u64,
     /// Who pays for it.
     pub owner: Uid,
     /// Its size.
@@ -144,9 +144,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             *slots -= 1;
             let found = self.objects.at(cursor.0);
             cursor.0 += 1;
-            if let Some((key, object)) = found {
+            if let Some((_, object)) = found {
                 return Some(ObjectView {
-                    id: ObjectId(key),
+                    number: object.number,
                     owner: self.ledger.uid(object.owner),
                     pages: object.pages(),
                     caching: object.caching,

@@ -55,6 +55,7 @@ pub struct Device<S, D = NoDriver> {
     /// Opens by their number for people.
     clients: BTreeMap<u64, OpenId>,
     last_client: u64,
+    last_object: u64,
     master: Option<OpenId>,
     magics: BTreeMap<Magic, OpenId>,
     last_magic: u32,
@@ -75,6 +76,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             ledger: Ledger::new(config.limits),
             clients: BTreeMap::new(),
             last_client: 0,
+            last_object: 0,
             master: None,
             magics: BTreeMap::new(),
             last_magic: 0,

@@ -3,7 +3,7 @@
 use super::Device;
 use crate::driver::Driver;
 use crate::error::Error;
-use crate::ids::{ObjectFdId, ObjectId, OpenId};
+use crate::ids::{ObjectFdId, OpenId};
 use crate::ledger::{Counted, LedgerError};
 use crate::object::{ObjectFd, Rights};
 use crate::pages::PageSource;
@@ -13,8 +13,8 @@ use crate::units::{Handle, Name, PageCount};
 /// What an object fd is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ObjectFdInfo {
-    /// The object behind it.
-    pub object: ObjectId,
+    /// The number of the object behind it.
+    pub object: u64,
     /// The object's size.
     pub pages: PageCount,
     /// What the fd allows.
@@ -116,9 +116,11 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// [`Error::NoSuchObjectFd`] (EBADF).
     pub fn object_fd(&self, fd: ObjectFdId) -> Result<ObjectFdInfo, Error> {
         let state = self.object_fds.get(fd.0).ok_or(Error::NoSuchObjectFd)?;
+        let object = self.objects.get(state.object);
+        let object = object.ok_or(Error::NoSuchObjectFd)?;
         Ok(ObjectFdInfo {
-            object: ObjectId(state.object),
-            pages: self.pages_of(state.object),
+            object: object.number,
+            pages: object.pages(),
             rights: state.rights,
         })
     }

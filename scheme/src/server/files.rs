@@ -70,7 +70,7 @@ impl<P: Platform> Server<P> {
         };
         match request.operation {
             Operation::Stat => {
-                let number = open.as_u64();
+                let number = self.device.open_stats(open)?.client;
                 stat(&mut request.payload, mode, number, 0)
             }
             Operation::Fpath => fpath(&mut request.payload, format_args!("{path}")),
@@ -82,7 +82,7 @@ impl<P: Platform> Server<P> {
 
     pub(super) fn on_any_object(&mut self, object: ObjectFdId, request: &mut Request) -> Reply {
         let info = self.device.object_fd(object)?;
-        let number = info.object.as_u64();
+        let number = info.object;
         match request.operation {
             Operation::Stat => {
                 let mode = MODE_FILE | if info.rights.write { 0o600 } else { 0o400 };

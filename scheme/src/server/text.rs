@@ -290,7 +290,7 @@ fn object_line(text: &mut String, object: &ObjectView) {
     let _ = write!(
         text,
         "{} {} {} {caching} {} {} {} {}",
-        object.id.as_u64(),
+        object.number,
         object.pages,
         object.owner,
         object.handles,
