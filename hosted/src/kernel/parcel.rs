@@ -1,0 +1,116 @@
+//! Parcels: scheme files that travel as Linux file descriptors.
+//!
+//! A parcel is one end of a socket pair; the kernel keeps the other, and knows with it what the
+//! parcel stands for. Whoever holds the end can pass it on over any Unix socket or to a child,
+//! and present it: that gives a descriptor of the same description, as often as wanted. When the
+//! last copy is closed the kernel's end hangs up, and what the parcel stood for is let go.
+//!
+//! A presented descriptor is recognized by its inode and its socket cookie, which nobody can
+//! choose.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::stat::fstat;
+
+use super::files::{Description, FdTable};
+
+/// What a parcel stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// One file.
+    File(Arc<Description>),
+    /// A whole table of file descriptors, for a forked child.
+    Table(FdTable<Arc<Description>>),
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Key {
+    inode: u64,
+    cookie: u64,
+}
+
+#[derive(Debug)]
+struct Parcel {
+    content: Content,
+    key: Key,
+    _end: OwnedFd,
+}
+
+/// All parcels of which a copy is open somewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Parcels {
+    parcels: HashMap<u64, Parcel>,
+    by_key: HashMap<Key, u64>,
+}
+
+impl Parcels {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.parcels.len()
+    }
+
+    /// Makes a parcel; `watch` is told of the kernel's end. Returns the end to send.
+    pub(crate) fn make(
+        &mut self,
+        token: u64,
+        content: Content,
+        watch: impl FnOnce(BorrowedFd<'_>) -> nix::Result<()>,
+    ) -> nix::Result<OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (end, sent) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let key = key(sent.as_fd())?;
+        watch(end.as_fd())?;
+        let parcel = Parcel {
+            content,
+            key,
+            _end: end,
+        };
+        self.parcels.insert(token, parcel);
+        self.by_key.insert(key, token);
+        Ok(sent)
+    }
+
+    /// What `presented` stands for, if it is a parcel.
+    pub(crate) fn open(&self, presented: BorrowedFd<'_>) -> Option<&Content> {
+        let token = self.by_key.get(&key(presented).ok()?)?;
+        Some(&self.parcels.get(token)?.content)
+    }
+
+    /// The last copy is closed. Whether `token` was a parcel's.
+    pub(crate) fn hang_up(&mut self, token: u64) -> bool {
+        let Some(parcel) = self.parcels.remove(&token) else {
+            return false;
+        };
+        self.by_key.remove(&parcel.key);
+        true
+    }
+}
+
+fn key(fd: BorrowedFd<'_>) -> nix::Result<Key> {
+    Ok(Key {
+        inode: fstat(fd)?.st_ino,
+        cookie: cookie(fd)?,
+    })
+}
+
+/// The number that Linux gives to a socket and to no other.
+fn cookie(fd: BorrowedFd<'_>) -> nix::Result<u64> {
+    use std::os::fd::AsRawFd;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: option value and length are alive, unaliased and of the size that `length` says.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    nix::errno::Errno::result(result)?;
+    Ok(cookie)
+}

@@ -1,0 +1,426 @@
+//! Pages as memory files: the page source of a daemon that runs on the stand-in kernel.
+//!
+//! An object's pages are a memory file of its own, made when it is first mapped or written: an
+//! object that nobody touched needs neither memory nor a file descriptor, and reads as zero.
+//! Making and sizing the file is work for a thread, so that no method blocks; the source says
+//! [`NotReady::Wait`] meanwhile. Physical addresses and windows are made up: they are never used
+//! twice, and the kernel (the stand-in) is the only one who can make something of a window. All
+//! kinds of caching and contiguity are accepted, and mean nothing.
+//!
+//! A daemon asks [`MemfdPages::finished`] what is done, and can be told when to ask
+//! ([`MemfdPages::set_notify`]).
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use gem::pages::{
+    Extent, Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket,
+};
+use gem::units::{PageCount, PhysAddr, Uid, WindowAddr};
+use nix::errno::Errno;
+use nix::sys::uio::{pread, pwrite};
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::memfd::{self, FdBudget, Memfd};
+
+/// Where made-up physical memory begins: above anything that a PC could have there.
+const PHYSICAL_BASE: u64 = 1 << 52;
+/// Where windows begin: beyond all user addresses.
+const WINDOW_BASE: u64 = 1 << 48;
+/// How many pages are ever handed out. None is used twice.
+const ADDRESSES: u64 = 1 << 48;
+
+/// What the source calls when it has finished something.
+type Notify = Box<dyn Fn() + Send>;
+
+/// Pages as memory files. One a process, since the files are found by address.
+pub struct MemfdPages {
+    sets: HashMap<u64, Set>,
+    /// The first page that was never handed out.
+    next_page: u64,
+    next_ticket: u64,
+    capacity: PageCount,
+    memfds_max: usize,
+    jobs: Sender<Job>,
+    done: Receiver<Done>,
+    notify: Arc<Mutex<Option<Notify>>>,
+}
+
+/// A live page set.
+struct Set {
+    window: WindowAddr,
+    state: SetState,
+}
+
+enum SetState {
+    /// Never touched: all zero.
+    Untouched,
+    /// Its memory file is being made.
+    Making(Ticket),
+    /// It has its memory file.
+    Ready(Arc<Memfd>),
+    /// Its memory file could not be made; who asks next is told, once.
+    Failed(Errno),
+}
+
+struct Job {
+    key: u64,
+    pages: PageCount,
+    ticket: Ticket,
+}
+
+struct Done {
+    key: u64,
+    ticket: Ticket,
+    memfd: nix::Result<Memfd>,
+}
+
+impl MemfdPages {
+    /// A source as large as the machine's memory. Raises this process's limit on open files to
+    /// what its user is allowed, and uses them but for a share that the stand-in kernel needs.
+    ///
+    /// # Errors
+    ///
+    /// The machine's memory or limits cannot be found out, or no thread can be started.
+    pub fn new() -> io::Result<Self> {
+        let pages = sysconf(SysconfVar::_PHYS_PAGES)?.and_then(|pages| u64::try_from(pages).ok());
+        let capacity = pages.and_then(PageCount::new);
+        let capacity = capacity.ok_or_else(|| io::Error::other("unknown amount of memory"))?;
+        let (jobs, to_do) = channel();
+        let (finished, done) = channel();
+        let notify = Arc::new(Mutex::new(None));
+        let worker_notify = notify.clone();
+        thread::Builder::new()
+            .name("memory files".to_owned())
+            .spawn(move || work(&to_do, &finished, &worker_notify))?;
+        Ok(Self {
+            sets: HashMap::new(),
+            next_page: 0,
+            next_ticket: 0,
+            capacity,
+            memfds_max: FdBudget::claim()?.memfds,
+            jobs,
+            done,
+            notify,
+        })
+    }
+
+    /// How much memory the machine has.
+    pub fn capacity(&self) -> PageCount {
+        self.capacity
+    }
+
+    /// How many page sets are live.
+    pub fn live_sets(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// How many memory files are open in this process, including those that are only still on
+    /// their way to a client.
+    pub fn open_files(&self) -> usize {
+        memfd::open_count()
+    }
+
+    /// How many memory files may be open: beyond, mapping fails with ENFILE.
+    pub fn open_files_max(&self) -> usize {
+        self.memfds_max
+    }
+
+    /// Has `notify` called, from another thread, after each piece of work that is finished.
+    pub fn set_notify(&mut self, notify: Notify) {
+        *self.notify.lock().unwrap_or_else(PoisonError::into_inner) = Some(notify);
+    }
+
+    /// Adds to `tickets` what was finished since the last call.
+    pub fn finished(&mut self, tickets: &mut Vec<Ticket>) {
+        while let Ok(done) = self.done.try_recv() {
+            tickets.push(done.ticket);
+            // A set that was freed meanwhile has no use for its file.
+            let Some(set) = self.sets.get_mut(&done.key) else {
+                continue;
+            };
+            set.state = match done.memfd {
+                Ok(memfd) => {
+                    let memfd = Arc::new(memfd);
+                    memfd::publish(set.window, memfd.clone());
+                    SetState::Ready(memfd)
+                }
+                Err(errno) => SetState::Failed(errno),
+            };
+        }
+    }
+
+    /// The set's memory file, once it has one.
+    fn memfd(&mut self, set: &PageSet) -> Result<Arc<Memfd>, NotReady> {
+        let failed = NotReady::Refused(PlatformError::Failed);
+        let entry = self.sets.get_mut(&set.key()).ok_or(failed)?;
+        match &entry.state {
+            SetState::Ready(memfd) => return Ok(memfd.clone()),
+            SetState::Making(ticket) => return Err(NotReady::Wait(*ticket)),
+            SetState::Failed(errno) => {
+                let reason = refusal(*errno);
+                entry.state = SetState::Untouched;
+                return Err(reason);
+            }
+            SetState::Untouched => {}
+        }
+        if memfd::open_count() >= self.memfds_max {
+            return Err(NotReady::Refused(PlatformError::FileTableFull));
+        }
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        let job = Job {
+            key: set.key(),
+            pages: set.pages(),
+            ticket,
+        };
+        self.jobs.send(job).map_err(|_| failed)?;
+        entry.state = SetState::Making(ticket);
+        Err(NotReady::Wait(ticket))
+    }
+}
+
+impl PageSource for MemfdPages {
+    fn allocate(&mut self, request: PageRequest) -> Result<PageSet, NotReady> {
+        if request.pages > self.capacity {
+            return Err(NotReady::OutOfMemory);
+        }
+        let first = self.next_page;
+        let next = first.checked_add(request.pages.get());
+        let next = next
+            .filter(|next| *next <= ADDRESSES)
+            .ok_or(NotReady::OutOfMemory)?;
+        let skip = PageCount::new(first).ok_or(NotReady::OutOfMemory)?;
+        let start = PhysAddr::new(PHYSICAL_BASE).checked_add(skip);
+        let window = WindowAddr::new(WINDOW_BASE as usize);
+        let window = window.and_then(|base| base.checked_add(skip));
+        let (start, window) = start.zip(window).ok_or(NotReady::OutOfMemory)?;
+        let extent = Extent {
+            start,
+            pages: request.pages,
+        };
+        let set = PageSet::new(first, Extents::One(extent)).ok_or(NotReady::OutOfMemory)?;
+        let state = SetState::Untouched;
+        self.sets.insert(first, Set { window, state });
+        self.next_page = next;
+        Ok(set)
+    }
+
+    fn window(&mut self, set: &PageSet) -> Result<WindowAddr, NotReady> {
+        self.memfd(set)?;
+        let entry = self.sets.get(&set.key());
+        let entry = entry.ok_or(NotReady::Refused(PlatformError::Failed))?;
+        Ok(entry.window)
+    }
+
+    fn read(&mut self, set: &PageSet, offset: u64, bytes: &mut [u8]) -> Result<(), NotReady> {
+        if let Some(Set {
+            state: SetState::Untouched,
+            ..
+        }) = self.sets.get(&set.key())
+        {
+            bytes.fill(0);
+            return Ok(());
+        }
+        let memfd = self.memfd(set)?;
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            done += transferred(pread(memfd.as_fd(), rest, position(offset, done)?))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, set: &PageSet, offset: u64, bytes: &[u8]) -> Result<(), NotReady> {
+        let memfd = self.memfd(set)?;
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            done += transferred(pwrite(memfd.as_fd(), rest, position(offset, done)?))?;
+        }
+        Ok(())
+    }
+
+    fn free(&mut self, _owner: Uid, set: PageSet) {
+        let Some(freed) = self.sets.remove(&set.key()) else {
+            return;
+        };
+        if let SetState::Ready(_) = freed.state {
+            memfd::withdraw(freed.window);
+        }
+    }
+}
+
+impl Drop for MemfdPages {
+    fn drop(&mut self) {
+        for set in self.sets.values() {
+            memfd::withdraw(set.window);
+        }
+    }
+}
+
+fn position(offset: u64, done: usize) -> Result<i64, NotReady> {
+    let position = offset.checked_add(done as u64);
+    position
+        .and_then(|position| i64::try_from(position).ok())
+        .ok_or(NotReady::Refused(PlatformError::Failed))
+}
+
+/// The bytes that a read or write of a memory file moved: not none, for the range lies inside.
+fn transferred(result: nix::Result<usize>) -> Result<usize, NotReady> {
+    match result {
+        Ok(0) => Err(NotReady::Refused(PlatformError::Failed)),
+        Ok(count) => Ok(count),
+        Err(Errno::EINTR) => Ok(0),
+        Err(errno) => Err(refusal(errno)),
+    }
+}
+
+fn refusal(errno: Errno) -> NotReady {
+    match errno {
+        Errno::ENOMEM | Errno::ENOSPC => NotReady::OutOfMemory,
+        Errno::EMFILE | Errno::ENFILE => NotReady::Refused(PlatformError::FileTableFull),
+        _ => NotReady::Refused(PlatformError::Failed),
+    }
+}
+
+/// Makes memory files until the source is gone.
+fn work(to_do: &Receiver<Job>, finished: &Sender<Done>, notify: &Mutex<Option<Notify>>) {
+    while let Ok(job) = to_do.recv() {
+        let done = Done {
+            key: job.key,
+            ticket: job.ticket,
+            memfd: Memfd::new(job.pages),
+        };
+        if finished.send(done).is_err() {
+            return;
+        }
+        let notify = notify.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notify) = notify.as_ref() {
+            notify();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use gem::pages::Caching;
+
+    use super::*;
+
+    fn request(pages: u64) -> PageRequest {
+        PageRequest {
+            owner: Uid(1000),
+            pages: PageCount::new(pages).unwrap(),
+            caching: Caching::WriteBack,
+            contiguous: false,
+        }
+    }
+
+    /// Repeats `operation` until it no longer waits.
+    fn finish<T>(
+        pages: &mut MemfdPages,
+        mut operation: impl FnMut(&mut MemfdPages) -> Result<T, NotReady>,
+    ) -> T {
+        loop {
+            match operation(pages) {
+                Ok(value) => return value,
+                Err(NotReady::Wait(ticket)) => {
+                    let mut tickets = Vec::new();
+                    while !tickets.contains(&ticket) {
+                        pages.finished(&mut tickets);
+                        thread::sleep(Duration::from_micros(100));
+                    }
+                }
+                Err(refused) => panic!("{refused:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_that_nobody_touched_has_no_file_and_reads_as_zero() {
+        let mut pages = MemfdPages::new().unwrap();
+        let set = pages.allocate(request(4)).unwrap();
+        let mut bytes = [7; 100];
+        pages.read(&set, 5000, &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 100]);
+        assert!(matches!(pages.sets[&set.key()].state, SetState::Untouched));
+        pages.free(Uid(1000), set);
+        assert_eq!(pages.live_sets(), 0);
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_found_through_the_window() {
+        let mut pages = MemfdPages::new().unwrap();
+        let set = pages.allocate(request(2)).unwrap();
+        finish(&mut pages, |pages| {
+            pages.write(&set, 4090, b"across the pages")
+        });
+        let mut bytes = [0; 16];
+        finish(&mut pages, |pages| pages.read(&set, 4090, &mut bytes));
+        assert_eq!(&bytes, b"across the pages");
+        let window = finish(&mut pages, |pages| pages.window(&set)).get() as u64;
+        let (_, offset) = memfd::resolve(window + 4096, 4096).unwrap();
+        assert_eq!(offset, 4096);
+        assert!(memfd::resolve(window + 4096, 4097).is_none());
+        pages.free(Uid(1000), set);
+        assert!(memfd::resolve(window, 1).is_none());
+    }
+
+    #[test]
+    fn a_set_freed_while_its_file_is_made_leaves_nothing() {
+        let mut pages = MemfdPages::new().unwrap();
+        let set = pages.allocate(request(1)).unwrap();
+        let Err(NotReady::Wait(ticket)) = pages.window(&set) else {
+            panic!("the first use must wait");
+        };
+        pages.free(Uid(1000), set);
+        let mut tickets = Vec::new();
+        while tickets.is_empty() {
+            pages.finished(&mut tickets);
+        }
+        assert_eq!(tickets, [ticket]);
+        assert_eq!(pages.live_sets(), 0);
+    }
+
+    #[test]
+    fn the_hook_is_called_after_the_work() {
+        let mut pages = MemfdPages::new().unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        pages.set_notify(Box::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }));
+        let set = pages.allocate(request(1)).unwrap();
+        let _ = pages.window(&set);
+        while calls.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        let mut tickets = Vec::new();
+        pages.finished(&mut tickets);
+        assert_eq!(tickets.len(), 1);
+    }
+
+    #[test]
+    fn addresses_are_never_used_twice() {
+        let mut pages = MemfdPages::new().unwrap();
+        let first = pages.allocate(request(3)).unwrap();
+        let end = first.extents()[0].start.get() + 3 * 4096;
+        pages.free(Uid(1000), first);
+        let second = pages.allocate(request(1)).unwrap();
+        assert_eq!(second.extents()[0].start.get(), end);
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_out_of_memory() {
+        let mut pages = MemfdPages::new().unwrap();
+        let more = pages.capacity().get() + 1;
+        assert_eq!(pages.allocate(request(more)), Err(NotReady::OutOfMemory));
+        assert_eq!(pages.live_sets(), 0);
+    }
+}
