@@ -35,12 +35,19 @@ const DEBUG_EXIT_PORT: u16 = 0xF4;
 /// Present, writeable, 2 MiB.
 const LARGE_PAGE_FLAGS: u64 = 0x83;
 
-#[repr(align(4096))]
-struct Page([u8; 4096]);
+/// What the kernel reads after the jump, in the loader's own memory.
+#[repr(C, align(4096))]
+struct Told {
+    environment: [u8; 4096],
+    areas: [Area; 64],
+    args: KernelArgs,
+}
 
-static mut ENVIRONMENT: Page = Page([0; 4096]);
-static mut ARGS: KernelArgs = KernelArgs::ZERO;
-static mut AREAS: [Area; 64] = [Area::NOTHING; 64];
+static mut TOLD: Told = Told {
+    environment: [0; 4096],
+    areas: [Area::NOTHING; 64],
+    args: KernelArgs::ZERO,
+};
 
 enum Failure {
     Info(BadInfo),
@@ -114,28 +121,23 @@ fn load(magic: u32, info: u32) -> Result<u64, Failure> {
 
     // What the kernel is told is read before its image is laid out: multiboot's information may
     // lie where the image goes.
-    // SAFETY: the statics are this function's alone, which runs once, on one CPU.
-    let (environment, areas, args) = unsafe {
-        (
-            &mut *(&raw mut ENVIRONMENT),
-            &mut *(&raw mut AREAS),
-            &mut *(&raw mut ARGS),
-        )
-    };
-    let env_size = handover::write_environment(info.command_line, &mut environment.0)?;
+    let told = &raw mut TOLD;
+    // SAFETY: only this function uses it, which runs once, on one CPU.
+    let told = unsafe { &mut *told };
+    let env_size = handover::write_environment(info.command_line, &mut told.environment)?;
     let area_list = handover::areas(&info, &own);
-    for (slot, area) in areas.iter_mut().zip(&area_list) {
+    for (slot, area) in told.areas.iter_mut().zip(&area_list) {
         *slot = *area;
     }
     let acpi = rsdp::find(&Identity).unwrap_or_default();
-    *args = KernelArgs {
+    told.args = KernelArgs {
         kernel_base: place.start,
         kernel_size: place.end - place.start,
-        env_base: environment.0.as_ptr() as u64,
+        env_base: told.environment.as_ptr() as u64,
         env_size: env_size as u64,
         hwdesc_base: acpi.start,
         hwdesc_size: acpi.end - acpi.start,
-        areas_base: areas.as_ptr() as u64,
+        areas_base: told.areas.as_ptr() as u64,
         areas_size: size_of_val(area_list.as_slice()) as u64,
         bootstrap_base: info.bootstrap.start,
         bootstrap_size: info.bootstrap.end - info.bootstrap.start,
@@ -162,9 +164,10 @@ fn own_range() -> Range<u64> {
 
 /// Maps the image at -2 GiB.
 fn map_kernel(place: &Range<u64>) {
+    let directory = &raw mut kernel_directory;
     // SAFETY: the page directory is written by this function only, before anything is mapped
     // through it.
-    let directory = unsafe { &mut *(&raw mut kernel_directory) };
+    let directory = unsafe { &mut *directory };
     let pages = place.clone().step_by(LARGE_PAGE as usize);
     for (entry, page) in directory.iter_mut().zip(pages) {
         *entry = page | LARGE_PAGE_FLAGS;
@@ -175,7 +178,7 @@ fn jump(entry: u64) -> ! {
     // SAFETY: the kernel's image is mapped with its entry point in it, and it takes a pointer to
     // its arguments in rdi and sets up a stack of its own.
     unsafe {
-        asm!("jmp {entry}", entry = in(reg) entry, in("rdi") &raw const ARGS, options(noreturn));
+        asm!("jmp {entry}", entry = in(reg) entry, in("rdi") &raw const TOLD.args, options(noreturn));
     }
 }
 
