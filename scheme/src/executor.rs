@@ -3,7 +3,7 @@
 //! Most requests are answered where they stand, without a future and without an allocation. One
 //! that has to wait (for pages, for a turn) becomes a boxed future here, in a slab, found again by
 //! its tag (Cancel) and by its file (close). Futures reach the server only through
-//! [`Access::with`], so that no borrow of it survives an await; whatever was checked before an
+//! `Access::with`, so that no borrow of it survives an await; whatever was checked before an
 //! await is checked again after it, because the attempt is made again from the start.
 //!
 //! Dropping a future at any await leaves no trace: an attempt either happened or changed nothing.

@@ -2,6 +2,7 @@
 
 mod rig;
 
+use gem_wire::drm;
 use gem_wire::native::{Call, CreateFlags, Sized};
 use gemd::answer::{Answer, Errno};
 use gemd::executor::WAITING_PER_FILE;
@@ -9,6 +10,7 @@ use rig::{ALICE, ALICE_TOO, BOB, PAGE, ROOT, Rig};
 use syscall::error::*;
 use syscall::flag::{MapFlags, O_RDONLY, O_RDWR};
 use syscall::schemev2::{Opcode, SqeFlags};
+use zerocopy::{FromBytes, IntoBytes};
 
 const SHARED: MapFlags = MapFlags::MAP_SHARED
     .union(MapFlags::PROT_READ)
@@ -224,7 +226,7 @@ fn mappings_that_can_hang_or_reach_too_far_are_refused() {
         (offset + PAGE, PAGE),
         (offset + 1, PAGE),
         (0, PAGE),
-        (u64::MAX & !0xfff, PAGE),
+        (!0xfff, PAGE),
     ] {
         assert_eq!(
             rig.map(ALICE, card, at, size, SHARED),
@@ -294,4 +296,26 @@ fn an_fstat_buffer_of_one_byte_is_refused() {
         assert_eq!(rig.answer(tag), Some(Answer::Error(Errno(EINVAL))));
     }
     assert_eq!(byte, [7]);
+}
+
+#[test]
+fn a_payload_is_changed_only_by_a_call_that_succeeds() {
+    let mut rig = Rig::new();
+    let card = rig.open(ALICE, "card0");
+    let asked = drm::CreateDumb {
+        width: 16,
+        height: 16,
+        bpp: 99,
+        ..drm::CreateDumb::default()
+    };
+    let mut payload = asked.as_bytes().to_vec();
+    let number = drm::MODE_CREATE_DUMB;
+    assert_eq!(rig.drm(ALICE, card, number, &mut payload), Err(EINVAL));
+    assert_eq!(payload, asked.as_bytes());
+
+    let asked = drm::CreateDumb { bpp: 32, ..asked };
+    let mut payload = asked.as_bytes().to_vec();
+    assert_eq!(rig.drm(ALICE, card, number, &mut payload), Ok(0));
+    let answer = drm::CreateDumb::read_from_bytes(&payload).unwrap();
+    assert_eq!((answer.handle, answer.pitch, answer.size), (1, 64, PAGE));
 }
