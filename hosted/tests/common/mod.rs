@@ -213,6 +213,17 @@ impl Daemon {
         client.finish();
     }
 
+    /// Serves until `client` says something, without a request to the scheme.
+    pub fn told_by(&self, client: &mut Client) -> String {
+        std::thread::scope(|scope| {
+            let told = scope.spawn(|| client.told());
+            while !told.is_finished() {
+                let _ = self.kernel.idle(Duration::from_millis(1));
+            }
+            told.join().unwrap()
+        })
+    }
+
     /// Pages for an object, and where they are.
     pub fn object(&mut self, pages: u64) -> (PageSet, u64) {
         let request = PageRequest {
@@ -287,7 +298,7 @@ impl Client {
         writeln!(self.input).unwrap();
     }
 
-    /// Waits for a line of the client's, see [`tell_daemon`].
+    /// Waits for a line of the client's, see [`tell_daemon`]. The daemon does nothing meanwhile.
     pub fn told(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
