@@ -6,19 +6,27 @@
 mod linux;
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::process::{Child, ExitCode, Stdio};
 use std::time::Duration;
 
-use gem_promises::command::Command;
+use gem_promises::command::{Command, KernelCall, Outcome, Reply};
 use gem_promises::puppet::{Platform, obey};
-use gem_promises::{Carrier, Link, Puppet, World};
+use gem_promises::{Carrier, Link, Puppet, World, forks, kernel, signals};
+use hosted::client::{Fork, syscalls};
 use libtest_mimic::{Arguments, Trial};
 use linux::{Daemon, ROLE};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction, signal};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
 };
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Pid, dup2_stdin};
+use syscall::data::Map;
+use syscall::flag::MapFlags;
 
 /// Small enough for the promises about limits to reach them.
 const LIMITS: [&str; 6] = [
@@ -43,8 +51,15 @@ fn main() -> ExitCode {
             Ok(())
         })
     };
-    libtest_mimic::run(&arguments, gem_promises::all().map(trial).collect()).exit_code()
+    let promises = gem_promises::all()
+        .chain(forks::PROMISES)
+        .chain(signals::PROMISES)
+        .chain(kernel::PROMISES);
+    libtest_mimic::run(&arguments, promises.map(trial).collect()).exit_code()
 }
+
+/// Long enough for a client to get something done.
+const BETWEEN_SIGNALS: TimeSpec = TimeSpec::from_duration(Duration::from_micros(100));
 
 /// A gemd, and a process that looks at it from outside.
 struct Here {
@@ -63,9 +78,7 @@ impl Here {
 
 impl World for Here {
     fn start(&mut self) -> Box<dyn Link> {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let (ours, theirs) = link();
         let process = self
             .daemon
             .client("puppet")
@@ -73,7 +86,7 @@ impl World for Here {
             .spawn()
             .unwrap();
         Box::new(Process {
-            process,
+            life: Life::Child(process),
             socket: ours,
         })
     }
@@ -93,10 +106,47 @@ impl World for Here {
     }
 }
 
+fn link() -> (OwnedFd, OwnedFd) {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
+}
+
 /// A client process on the other end of a socket.
 struct Process {
-    process: Child,
+    life: Life,
     socket: OwnedFd,
+}
+
+/// What a process is to us.
+enum Life {
+    /// We have started it.
+    Child(Child),
+    /// A process of ours has forked it.
+    Grandchild(Pid),
+}
+
+impl Process {
+    fn pid(&self) -> Pid {
+        match &self.life {
+            Life::Child(child) => Pid::from_raw(child.id().try_into().unwrap()),
+            Life::Grandchild(pid) => *pid,
+        }
+    }
+
+    /// Kills it and waits until it is gone. Nothing happens where it has ended.
+    fn end(&mut self) {
+        match &mut self.life {
+            Life::Child(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Life::Grandchild(pid) => {
+                let _ = kill(*pid, Signal::SIGKILL);
+                // Its end of the link closes with it.
+                while receive(self.socket.as_raw_fd()).is_some() {}
+            }
+        }
+    }
 }
 
 impl Link for Process {
@@ -106,8 +156,7 @@ impl Link for Process {
     }
 
     fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.end();
     }
 
     fn give(&mut self, fd: u64, receiver: &mut dyn Link) -> u64 {
@@ -126,22 +175,57 @@ impl Link for Process {
         let (reply, _) = receive(self.socket.as_raw_fd()).unwrap();
         value(&reply)
     }
+
+    fn fork(&mut self) -> Box<dyn Link> {
+        let (ours, theirs) = link();
+        let message = postcard::to_stdvec(&Command::Fork).unwrap();
+        send(self.socket.as_raw_fd(), &message, None);
+        send(self.socket.as_raw_fd(), b"link", Some(theirs.as_raw_fd()));
+        drop(theirs);
+        let (parents, _) = receive(self.socket.as_raw_fd()).unwrap();
+        let (childs, _) = receive(ours.as_raw_fd()).unwrap();
+        assert_eq!(value(&childs), 0);
+        let pid = Pid::from_raw(value(&parents).try_into().unwrap());
+        Box::new(Self {
+            life: Life::Grandchild(pid),
+            socket: ours,
+        })
+    }
+
+    fn ask_amid_signals(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        send(self.socket.as_raw_fd(), message, None);
+        loop {
+            let mut answered = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            if ppoll(&mut answered, Some(BETWEEN_SIGNALS), None).unwrap() > 0 {
+                return Some(receive(self.socket.as_raw_fd())?.0);
+            }
+            kill(self.pid(), Signal::SIGUSR1).unwrap();
+        }
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.end();
     }
 }
 
 fn value(reply: &[u8]) -> u64 {
-    let reply: gem_promises::command::Reply = postcard::from_bytes(reply).unwrap();
+    let reply: Reply = postcard::from_bytes(reply).unwrap();
     reply.unwrap().value
 }
 
 /// What the client process does.
 fn be_puppet() {
+    extern "C" fn nothing(_signal: i32) {}
+    let interrupt = SigHandler::Handler(nothing);
+    let interrupt = SigAction::new(interrupt, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the one handler does nothing, and this process has one thread. Ignoring the end of
+    // children lets Linux forget those that were forked.
+    unsafe {
+        sigaction(Signal::SIGUSR1, &interrupt).unwrap();
+        signal(Signal::SIGCHLD, SigHandler::SigIgn).unwrap();
+    }
     let socket = std::io::stdin().as_raw_fd();
     while let Some((message, _)) = receive(socket) {
         let reply = obey(&message, &mut Strings { socket });
@@ -169,6 +253,59 @@ impl Platform for Strings {
         let (_, parcel) = receive(self.socket).unwrap();
         hosted::client::from_parcel(parcel.unwrap()).map_err(|errno| errno.errno)
     }
+
+    fn fork(&mut self) -> Result<u64, i32> {
+        let (_, link) = receive(self.socket).unwrap();
+        // SAFETY: this process has one thread.
+        match unsafe { hosted::client::fork() }.map_err(|errno| errno.errno)? {
+            Fork::Parent(child) => Ok(child as u64),
+            Fork::Child(adopted) => {
+                // The link is where the parent has its own.
+                dup2_stdin(link.unwrap()).unwrap();
+                adopted.map(|()| 0).map_err(|errno| errno.errno)
+            }
+        }
+    }
+
+    fn kernel(&mut self, call: KernelCall) -> Reply {
+        let mut bytes = Vec::new();
+        let value = system_call(call, &mut bytes).map_err(|errno| errno.errno)? as u64;
+        Ok(Outcome { value, bytes })
+    }
+}
+
+fn system_call(call: KernelCall, bytes: &mut Vec<u8>) -> Result<usize, hosted::Errno> {
+    match call {
+        KernelCall::OpenAt(fd, path, flags) => {
+            syscalls::openat(fd as usize, path, flags as usize, 0)
+        }
+        KernelCall::Fstat(fd, length) => {
+            bytes.resize(length as usize, 0);
+            syscalls::fstat(fd as usize, bytes)
+        }
+        KernelCall::Fsync(fd) => syscalls::fsync(fd as usize),
+        KernelCall::Fevent(fd, events) => syscalls::fevent(fd as usize, events as usize),
+        KernelCall::Flink(fd, path) => syscalls::flink(fd as usize, path),
+        KernelCall::Frename(fd, path) => syscalls::frename(fd as usize, path),
+        KernelCall::Unlinkat(fd, path, flags) => {
+            syscalls::unlinkat(fd as usize, path, flags as usize)
+        }
+        KernelCall::ReadAt(fd, length, offset) => {
+            bytes.resize(length as usize, 0);
+            syscalls::read_at(fd as usize, bytes, offset, 0)
+        }
+        KernelCall::WriteAt(fd, data, offset) => syscalls::write_at(fd as usize, &data, offset, 0),
+        KernelCall::Fmap(fd, offset, size, flags) => {
+            let map = Map {
+                offset: offset as usize,
+                size: size as usize,
+                flags: MapFlags::from_bits_retain(flags as usize),
+                address: 0,
+            };
+            // SAFETY: without a fixed address, one is chosen where nothing is.
+            unsafe { syscalls::fmap(fd as usize, &map) }
+        }
+    }
 }
 
 fn send(socket: RawFd, message: &[u8], fd: Option<RawFd>) {
@@ -176,7 +313,12 @@ fn send(socket: RawFd, message: &[u8], fd: Option<RawFd>) {
     let rights = [ControlMessage::ScmRights(&fds)];
     let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
     let bytes = [IoSlice::new(message)];
-    sendmsg::<()>(socket, &bytes, rights, MsgFlags::MSG_NOSIGNAL, None).unwrap();
+    loop {
+        match sendmsg::<()>(socket, &bytes, rights, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(Errno::EINTR) => {}
+            result => return assert!(result.is_ok(), "the other end is gone: {result:?}"),
+        }
+    }
 }
 
 /// A message and the fd that came with it; `None` where the other end is gone.
@@ -185,7 +327,12 @@ fn receive(socket: RawFd) -> Option<(Vec<u8>, Option<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; 1]);
     let mut bytes = [IoSliceMut::new(&mut buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket, &mut bytes, Some(&mut space), flags).ok()?;
+    let message = loop {
+        match recvmsg::<()>(socket, &mut bytes, Some(&mut space), flags) {
+            Err(Errno::EINTR) => {}
+            result => break result.ok()?,
+        }
+    };
     let length = message.bytes;
     let mut fd = None;
     for control in message.cmsgs().ok()? {

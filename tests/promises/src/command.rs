@@ -67,6 +67,72 @@ pub enum Command {
     Carry(u64),
     /// As above.
     Uncarry,
+    /// Go on as two processes. Only a `Link` says this.
+    Fork,
+    /// Make a buffer through this node, map it, export it and let go of everything, over and over,
+    /// until signals have interrupted this many calls. Each of those is tried again.
+    Storm(u64, u64),
+    /// A call that must be refused. Reports its errno, and the payload as it is afterwards.
+    Refused {
+        /// On what.
+        fd: u64,
+        /// Metadata.
+        words: Vec<u64>,
+        /// Sent, and reported.
+        payload: Vec<u8>,
+    },
+    /// An operation that libredox has and no file of the scheme does.
+    Foreign(u64, Foreign),
+    /// A system call in a form that libredox does not have.
+    Kernel(KernelCall),
+}
+
+/// Operations of libredox on fds.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub enum Foreign {
+    /// fchmod.
+    Chmod,
+    /// fchown, to the caller's own user.
+    Chown,
+    /// ftruncate.
+    Truncate,
+    /// futimens.
+    Times,
+    /// fstatvfs.
+    StatVfs,
+    /// fcntl with this command.
+    Fcntl(u64),
+    /// Send it a copy of its own fd.
+    Send,
+    /// Receive an fd from it.
+    Receive,
+    /// Lock it, in relibc's form.
+    Lock,
+}
+
+/// The kernel's system calls, with Redox's own numbers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum KernelCall {
+    /// openat with any flags.
+    OpenAt(u64, Vec<u8>, u64),
+    /// The old fstat, with a buffer of any length.
+    Fstat(u64, u64),
+    /// The old fsync.
+    Fsync(u64),
+    /// fevent.
+    Fevent(u64, u64),
+    /// flink.
+    Flink(u64, Vec<u8>),
+    /// frename.
+    Frename(u64, Vec<u8>),
+    /// unlinkat.
+    Unlinkat(u64, Vec<u8>, u64),
+    /// read of so many bytes at an offset.
+    ReadAt(u64, u64, u64),
+    /// write at an offset.
+    WriteAt(u64, Vec<u8>, u64),
+    /// fmap anywhere, with any flags: fd, offset, size, flags.
+    Fmap(u64, u64, u64, u64),
 }
 
 /// What came of it.

@@ -12,10 +12,13 @@ extern crate alloc;
 
 pub mod abuse;
 pub mod command;
+pub mod forks;
+pub mod kernel;
 pub mod lifetimes;
 pub mod mappings;
 pub mod puppet;
 pub mod sharing;
+pub mod signals;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -36,6 +39,17 @@ pub trait Link {
 
     /// The other half of [`Link::give`]: takes what the platform uses to carry an fd.
     fn take(&mut self, carrier: Carrier) -> u64;
+
+    /// A second process with the same open files, as after fork. Only [`forks`] asks for it.
+    fn fork(&mut self) -> Box<dyn Link> {
+        panic!("no processes are forked in this world");
+    }
+
+    /// As [`Link::ask`], while one signal after the other reaches the process, which handles them
+    /// and goes on. Only [`signals`] asks for it.
+    fn ask_amid_signals(&mut self, _message: &[u8]) -> Option<alloc::vec::Vec<u8>> {
+        panic!("no signals are sent in this world");
+    }
 }
 
 /// What carries an fd between processes, on this platform.
@@ -77,7 +91,8 @@ macro_rules! promises {
 }
 pub(crate) use promises;
 
-/// All promises.
+/// The promises that need no more than client processes. Beside them there are those of [`forks`],
+/// [`signals`] and [`kernel`], for worlds that have such things.
 pub fn all() -> impl Iterator<Item = &'static Promise> {
     [
         sharing::PROMISES,

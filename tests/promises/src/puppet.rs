@@ -12,10 +12,12 @@ use libredox::call::MmapArgs;
 use libredox::error::Error;
 use libredox::flag::{MAP_SHARED, O_RDWR, PROT_READ, PROT_WRITE};
 use syscall::CallFlags;
+use syscall::error::ENOSYS;
+use syscall::flag::StdFsCallKind;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::command::{Command, Outcome, Reply};
-use crate::{Link, World};
+use crate::command::{Command, Foreign, KernelCall, Outcome, Reply};
+use crate::{Link, World, signals};
 
 /// Bytes in a page.
 pub const PAGE: u64 = 4096;
@@ -61,6 +63,26 @@ impl Puppet {
     /// Gives a copy of an fd to another process; its number there.
     pub fn give(&mut self, fd: u64, receiver: &mut Puppet) -> u64 {
         self.link.give(fd, &mut *receiver.link)
+    }
+
+    /// A second process with the same open files.
+    pub fn fork(&mut self) -> Self {
+        Self {
+            link: self.link.fork(),
+        }
+    }
+
+    /// As [`Puppet::tell`], while the process gets signals.
+    pub fn tell_amid_signals(&mut self, command: &Command) -> Reply {
+        let message = postcard::to_allocvec(command).expect("a command can be written");
+        let answer = self.link.ask_amid_signals(&message);
+        let answer = answer.expect("the client process is gone");
+        postcard::from_bytes(&answer).expect("a reply can be read")
+    }
+
+    /// A system call in a form that libredox does not have.
+    pub fn kernel(&mut self, call: KernelCall) -> Result<u64, i32> {
+        self.value(Command::Kernel(call))
     }
 
     /// Opens a path of the scheme.
@@ -226,6 +248,15 @@ pub trait Platform {
     fn carry(&mut self, fd: usize) -> Result<(), i32>;
     /// Takes an fd that came over the link.
     fn uncarry(&mut self) -> Result<usize, i32>;
+    /// Returns in two processes: in this one with a number of the other, and in the other, which
+    /// has a link of its own, with 0.
+    fn fork(&mut self) -> Result<u64, i32> {
+        Err(ENOSYS)
+    }
+    /// Makes a system call.
+    fn kernel(&mut self, _call: KernelCall) -> Reply {
+        Err(ENOSYS)
+    }
 }
 
 fn act(command: Command, platform: &mut dyn Platform) -> Reply {
@@ -243,12 +274,62 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
             unsafe { core::ptr::write_volatile(address as *mut u8, byte) };
             0
         }
+        Command::Fork => platform.fork()?,
+        Command::Kernel(call) => return platform.kernel(call),
+        Command::Storm(node, interruptions) => {
+            signals::storm(node as usize, interruptions)?;
+            0
+        }
+        Command::Foreign(fd, operation) => foreign(fd as usize, operation)
+            .map(|()| 0)
+            .map_err(|error| error.errno())?,
+        Command::Refused { fd, words, payload } => return Ok(refused(fd, &words, payload)),
         command => return libredox_call(command).map_err(|error| error.errno()),
     };
     Ok(Outcome {
         value,
         bytes: Vec::new(),
     })
+}
+
+/// The errno of a call (0 where it succeeds), and its payload afterwards.
+fn refused(fd: u64, words: &[u64], mut bytes: Vec<u8>) -> Outcome {
+    let result = libredox::call::call_rw(fd as usize, &mut bytes, CallFlags::empty(), words);
+    let value = result.map_or_else(|error| error.errno() as u64, |_| 0);
+    Outcome { value, bytes }
+}
+
+fn foreign(fd: usize, operation: Foreign) -> Result<(), Error> {
+    use libredox::call;
+    match operation {
+        Foreign::Chmod => call::fchmod(fd, 0o600),
+        Foreign::Chown => {
+            let (user, group) = (call::geteuid()?, call::getegid()?);
+            call::fchown(fd, user as u32, group as u32)
+        }
+        Foreign::Truncate => call::ftruncate(fd, 0),
+        Foreign::Times => {
+            let never = libredox::data::TimeSpec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            call::futimens(fd, &[never, never])
+        }
+        Foreign::StatVfs => call::fstatvfs(fd).map(|_| ()),
+        Foreign::Fcntl(command) => call::fcntl(fd, command as usize, 0).map(|_| ()),
+        Foreign::Send => {
+            let flags = CallFlags::FD | CallFlags::FD_CLONE;
+            call::call_wo(fd, &fd.to_ne_bytes(), flags, &[0]).map(|_| ())
+        }
+        Foreign::Receive => {
+            let mut anywhere = usize::MAX.to_ne_bytes();
+            call::call_ro(fd, &mut anywhere, CallFlags::FD, &[0]).map(|_| ())
+        }
+        Foreign::Lock => {
+            let words = [StdFsCallKind::Lock as u64, 0, 0];
+            call::call_rw(fd, &mut [], CallFlags::STD_FS, &words).map(|_| ())
+        }
+    }
 }
 
 fn libredox_call(command: Command) -> Result<Outcome, Error> {
@@ -331,6 +412,11 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
         Command::Become(_)
         | Command::Carry(_)
         | Command::Uncarry
+        | Command::Fork
+        | Command::Storm(..)
+        | Command::Refused { .. }
+        | Command::Foreign(..)
+        | Command::Kernel(_)
         | Command::Peek(_)
         | Command::Poke(..) => return Err(Error::new(syscall::error::EINVAL)),
     };
