@@ -83,7 +83,12 @@ fn is_root<S: PageSource>(device: &Device<S>, open: OpenId) -> bool {
         .is_some_and(|who| who.uid == Uid::ROOT)
 }
 
+/// Whose things `reader` may be told about: everybody's (`None`), or one uid's.
+pub fn sees_only(reader: &Identity) -> Option<Uid> {
+    (reader.uid != Uid::ROOT).then_some(reader.uid)
+}
+
 /// Whether `reader` may be told about what belongs to `owner`.
 pub fn may_see(reader: &Identity, owner: Uid) -> bool {
-    reader.uid == Uid::ROOT || reader.uid == owner
+    sees_only(reader).is_none_or(|uid| uid == owner)
 }

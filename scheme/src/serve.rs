@@ -22,6 +22,9 @@ use crate::sqe;
 /// How many requests are read at a time.
 const BATCH: usize = 32;
 
+/// How many batches are still served when the daemon has been told to leave.
+const LAST_TURNS: usize = 64;
+
 /// A scheme that clients can open, and the daemon's own file on it.
 pub struct Service<P: Platform> {
     socket: Socket,
@@ -77,9 +80,14 @@ impl<P: Platform + 'static> Service<P> {
             }
             self.turn(answers)?;
         }
-        // What was sent before the socket goes must not wait for ever.
+        // What was sent before the socket goes must not wait for ever. Clients that never stop
+        // sending must not keep us from going, either.
         self.set_blocking(false)?;
-        while self.turn(answers)? {}
+        for _ in 0..LAST_TURNS {
+            if !self.turn(answers)? {
+                break;
+            }
+        }
         Ok(())
     }
 

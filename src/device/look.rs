@@ -126,15 +126,24 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         self.clients.get(&number).copied()
     }
 
-    /// Opens with numbers above `after`, in order.
-    pub fn clients(&self, after: u64) -> impl Iterator<Item = (u64, OpenId)> {
-        let range = (
-            core::ops::Bound::Excluded(after),
-            core::ops::Bound::Unbounded,
-        );
-        self.clients
-            .range(range)
-            .map(|(&number, &open)| (number, open))
+    /// Opens with numbers above `after`, in order: all, or those of one uid.
+    pub fn clients(
+        &self,
+        of: Option<Uid>,
+        after: u64,
+    ) -> impl Iterator<Item = (u64, OpenId)> + use<'_, S, D> {
+        let after = after.saturating_add(1);
+        let (all, own) = match of {
+            None => (Some(self.clients.range(after..)), None),
+            Some(uid) => {
+                let range = (uid, after)..=(uid, u64::MAX);
+                (None, Some(self.clients_by_uid.range(range)))
+            }
+        };
+        let all = all.into_iter().flatten();
+        let own = own.into_iter().flatten();
+        all.map(|(&number, &open)| (number, open))
+            .chain(own.map(|(&(_, number), &open)| (number, open)))
     }
 
     /// The next object from the cursor on, looking at no more than `slots` places. `slots` counts

@@ -25,7 +25,7 @@ use crate::offsets::Offsets;
 use crate::open::{Magic, Node, Open, Owner};
 use crate::pages::PageSource;
 use crate::slots::{Key, Slots};
-use crate::units::{Handle, Identity};
+use crate::units::{Handle, Identity, Uid};
 
 pub use create::{CreateInfo, Dumb};
 pub use look::{ObjectCursor, ObjectView, OpenStats, Stats};
@@ -54,6 +54,8 @@ pub struct Device<S, D = NoDriver> {
     ledger: Ledger,
     /// Opens by their number for people.
     clients: BTreeMap<u64, OpenId>,
+    /// The same by whose they are, so that nobody walks over other people's.
+    clients_by_uid: BTreeMap<(Uid, u64), OpenId>,
     last_client: u64,
     last_object: u64,
     master: Option<OpenId>,
@@ -75,6 +77,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             offsets: Offsets::new(config.limits.offset_space),
             ledger: Ledger::new(config.limits),
             clients: BTreeMap::new(),
+            clients_by_uid: BTreeMap::new(),
             last_client: 0,
             last_object: 0,
             master: None,
@@ -138,6 +141,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
         let account = self.ledger.charge_open(identity.uid)?;
         state.owner = Some(Owner { identity, account });
+        self.clients_by_uid
+            .insert((identity.uid, state.client), open);
         Ok(())
     }
 
@@ -175,6 +180,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             self.magics.remove(&magic);
         }
         if let Some(owner) = state.owner {
+            self.clients_by_uid
+                .remove(&(owner.identity.uid, state.client));
             self.ledger.refund(owner.account, Counted::Opens);
         }
     }

@@ -8,6 +8,10 @@ use crate::answer::{Answer, Errno};
 use crate::payload::Payload;
 use crate::platform::Platform;
 
+/// The most bytes that one `read` or `write` of an object copies, in bytes: others wait meanwhile.
+/// Callers get a short count, as they may from any file.
+const COPY: usize = 1 << 20;
+
 impl<P: Platform> Server<P> {
     /// Where in the daemon's address space the kernel finds the pages to map. Counted when
     /// answered; the kernel tells of every unmapping, and at the latest closes the file.
@@ -29,7 +33,8 @@ impl<P: Platform> Server<P> {
         payload: &mut Payload,
     ) -> Reply {
         let offset = offset.ok_or(Errno(EINVAL))?;
-        let length = self.device.read(object, offset, payload.bytes())?;
+        let bytes = in_one_go(payload);
+        let length = self.device.read(object, offset, bytes)?;
         Ok(Answer::Value(length as u64))
     }
 
@@ -40,7 +45,15 @@ impl<P: Platform> Server<P> {
         payload: &mut Payload,
     ) -> Reply {
         let offset = offset.ok_or(Errno(EINVAL))?;
-        let length = self.device.write(object, offset, payload.bytes())?;
+        let bytes = in_one_go(payload);
+        let length = self.device.write(object, offset, bytes)?;
         Ok(Answer::Value(length as u64))
     }
+}
+
+/// As much of the payload as is copied without letting others have their turn.
+fn in_one_go(payload: &mut Payload) -> &mut [u8] {
+    let bytes = payload.bytes();
+    let length = bytes.len().min(COPY);
+    bytes.get_mut(..length).unwrap_or_default()
 }

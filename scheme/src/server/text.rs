@@ -20,7 +20,7 @@ use syscall::error::{EINVAL, ENOENT};
 
 use super::{File, Reply, Server, Stop};
 use crate::answer::{Answer, Errno};
-use crate::authority::may_see;
+use crate::authority::{may_see, sees_only};
 use crate::fds::FdId;
 use crate::payload::Payload;
 use crate::platform::Platform;
@@ -248,10 +248,7 @@ impl<P: Platform> Server<P> {
             }
             Directory::Clients => {
                 let mut digits = String::new();
-                for (id, open) in self.device.clients(after) {
-                    if self.visible_client(open, &reader).is_err() {
-                        continue;
-                    }
+                for (id, _) in self.device.clients(sees_only(&reader), after) {
                     digits.clear();
                     let _ = write!(digits, "{id}");
                     if !put(id, &digits, DirentKind::Regular) {
