@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gem_promises::command::{Command, KernelCall, Outcome, Reply};
 use gem_promises::puppet::{Platform, obey};
-use gem_promises::{Carrier, Link, Puppet, World, forks, kernel, signals};
+use gem_promises::{Carrier, Link, Puppet, World, forks, kernel, limits, signals};
 use hosted::client::{Fork, syscalls};
 use libtest_mimic::{Arguments, Trial};
 use linux::{Daemon, ROLE};
@@ -54,7 +54,8 @@ fn main() -> ExitCode {
     let promises = gem_promises::all()
         .chain(forks::PROMISES)
         .chain(signals::PROMISES)
-        .chain(kernel::PROMISES);
+        .chain(kernel::PROMISES)
+        .chain(limits::PROMISES);
     libtest_mimic::run(&arguments, promises.map(trial).collect()).exit_code()
 }
 

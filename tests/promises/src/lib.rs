@@ -15,6 +15,7 @@ pub mod command;
 pub mod forks;
 pub mod kernel;
 pub mod lifetimes;
+pub mod limits;
 pub mod mappings;
 pub mod puppet;
 pub mod sharing;
@@ -92,7 +93,7 @@ macro_rules! promises {
 pub(crate) use promises;
 
 /// The promises that need no more than client processes. Beside them there are those of [`forks`],
-/// [`signals`] and [`kernel`], for worlds that have such things.
+/// [`signals`], [`kernel`] and [`limits`], for worlds that have such things.
 pub fn all() -> impl Iterator<Item = &'static Promise> {
     [
         sharing::PROMISES,
