@@ -250,7 +250,8 @@ fn random_messages_harm_nobody() {
     loop {
         let sqe = daemon.next();
         match Opcode::try_from_raw(sqe.opcode) {
-            Some(Opcode::OpenAt) => daemon.answer(&sqe, 999),
+            // What the bad one still has in the queue is answered to nobody.
+            Some(Opcode::OpenAt) if common::text(&sqe) == "good" => daemon.answer(&sqe, 999),
             Some(Opcode::Call) => daemon.answer(&sqe, 0),
             Some(Opcode::CloseMsg) if sqe.args[0] == 999 => break,
             _ => {}

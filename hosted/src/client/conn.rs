@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
-use syscall::error::{EINTR, EIO, EMFILE, ENODEV, Error, Result};
+use syscall::error::{EIO, EMFILE, ENODEV, Error, Result};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::proto::{MAGIC, Op, PAYLOAD_MAX, Reply, Request, VERSION};
@@ -122,7 +122,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// ENODEV where the daemon is gone, EINTR where a signal came before the request was sent.
+    /// ENODEV where the daemon is gone, EIO where Linux cannot send the request.
     pub(crate) fn call(
         &self,
         mut request: Request,
@@ -131,12 +131,13 @@ impl Connection {
     ) -> Result<Answer> {
         let slot = Arc::new(Slot::default());
         request.request = self.enter(&slot)?;
-        let sent = self.send(&request, payload, attached);
-        if let Err(error) = sent {
-            self.desk().waiting.remove(&request.request);
-            return Err(error);
+        match self.send(&request, payload, attached) {
+            Ok(interrupted) => self.wait(request.request, &slot, interrupted),
+            Err(error) => {
+                self.desk().waiting.remove(&request.request);
+                Err(error)
+            }
         }
-        self.wait(request.request, &slot)
     }
 
     fn enter(&self, slot: &Arc<Slot>) -> Result<u32> {
@@ -154,20 +155,36 @@ impl Connection {
         }
     }
 
-    fn send(&self, request: &Request, payload: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+    /// Sends a request; returns whether a signal came meanwhile.
+    fn send(&self, request: &Request, payload: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<bool> {
         let head = request.as_bytes();
-        match socket::send(self.socket.as_fd(), head, payload, fd, MsgFlags::empty()) {
-            Ok(()) => Ok(()),
-            Err(Errno::EINTR) => Err(Error::new(EINTR)),
-            Err(_) => {
-                self.desk().breaks();
-                Err(Error::new(ENODEV))
+        let mut interrupted = false;
+        loop {
+            match socket::send(self.socket.as_fd(), head, payload, fd, MsgFlags::empty()) {
+                Ok(()) => return Ok(interrupted),
+                // The kernel would have taken the request at once: it has to be sent.
+                Err(Errno::EINTR) => interrupted = true,
+                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
+                    self.desk().breaks();
+                    return Err(Error::new(ENODEV));
+                }
+                Err(_) => return Err(Error::new(EIO)),
             }
         }
     }
 
-    fn wait(&self, number: u32, slot: &Slot) -> Result<Answer> {
+    fn cancel(&self, number: u32) {
+        let mut cancel = Request::new(Op::Cancel, 0, &[]);
+        cancel.request = number;
+        // Where it cannot be sent the connection is broken, which shows next.
+        let _ = self.send(&cancel, &[], None);
+    }
+
+    fn wait(&self, number: u32, slot: &Slot, mut interrupted: bool) -> Result<Answer> {
         loop {
+            if interrupted {
+                self.cancel(number);
+            }
             let mut desk = self.desk();
             if let Some(answer) = slot.take() {
                 desk.waiting.remove(&number);
@@ -178,7 +195,7 @@ impl Connection {
                 desk.waiting.remove(&number);
                 return Err(Error::new(ENODEV));
             }
-            let interrupted = if desk.receiving {
+            interrupted = if desk.receiving {
                 let turn = slot.turn.load(Ordering::Relaxed);
                 drop(desk);
                 sleep(&slot.turn, turn)
@@ -187,12 +204,6 @@ impl Connection {
                 drop(desk);
                 self.receive()
             };
-            if interrupted {
-                let mut cancel = Request::new(Op::Cancel, 0, &[]);
-                cancel.request = number;
-                // Where it cannot be sent the connection is broken, which shows next.
-                let _ = self.send(&cancel, &[], None);
-            }
         }
     }
 

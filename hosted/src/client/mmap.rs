@@ -38,8 +38,9 @@ pub(crate) fn mmap(
     let answer = call(Request::new(Op::Mmap, fd, &args), &[])?;
     answer.result()?;
     let memory = answer.attached.ok_or(Error::new(EIO))?;
+    let address = place.address;
     match place.fill(&memory, flags, answer.value) {
-        Ok(address) => Ok(address),
+        Ok(()) => Ok(address),
         Err(error) => {
             let args = [address as u64, size as u64];
             let _ = call(Request::new(Op::Munmap, 0, &args), &[]);
@@ -118,7 +119,7 @@ impl Place {
     }
 
     /// Maps `memory` here; the place is used up.
-    fn fill(mut self, memory: &OwnedFd, flags: MapFlags, offset: u64) -> Result<usize> {
+    fn fill(mut self, memory: &OwnedFd, flags: MapFlags, offset: u64) -> Result<()> {
         let mut protection = 0;
         for (redox, linux) in [
             (MapFlags::PROT_READ, libc::PROT_READ),
@@ -150,7 +151,7 @@ impl Place {
             let range = ptr::with_exposed_provenance_mut(self.address);
             libc::madvise(range, self.bytes, libc::MADV_DONTFORK);
         }
-        Ok(self.address)
+        Ok(())
     }
 }
 

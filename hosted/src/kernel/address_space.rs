@@ -52,6 +52,13 @@ impl AddressSpace {
         self.mappings.len() + 2 <= MAPPINGS_MAX
     }
 
+    /// Whether taking out `bytes` from `address` leaves two parts of one mapping.
+    pub(crate) fn would_split(&self, address: u64, bytes: u64) -> bool {
+        let end = address.saturating_add(bytes);
+        let before = self.mappings.range(..address).next_back();
+        before.is_some_and(|(start, mapping)| start + mapping.bytes > end)
+    }
+
     /// Enters a mapping where nothing is.
     pub(crate) fn insert(&mut self, address: u64, mapping: Mapping) {
         self.mappings.insert(address, mapping);
@@ -126,6 +133,9 @@ mod tests {
     fn carving_the_middle_leaves_both_ends() {
         let mut space = AddressSpace::default();
         space.insert(100 * PAGE, mapping(0, 10));
+        assert!(space.would_split(103 * PAGE, 4 * PAGE));
+        assert!(!space.would_split(103 * PAGE, 7 * PAGE));
+        assert!(!space.would_split(100 * PAGE, 4 * PAGE));
         assert_eq!(summary(&space.carve(103 * PAGE, 4 * PAGE)), [(3, 4)]);
         assert_eq!(summary(&space.drain()), [(0, 3), (7, 3)]);
     }

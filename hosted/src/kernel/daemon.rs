@@ -16,9 +16,10 @@ use syscall::flag::{CallFlags, F_DUPFD, F_GETFD, F_GETFL, F_SETFD, F_SETFL, O_NO
 use syscall::schemev2::Sqe;
 
 use super::call::{Caller, LocalAnswer, Waiter};
+use super::fds::fd_numbers;
 use super::files::Description;
 use super::scheme::Scheme;
-use super::syscalls::{Invocation, Step, fd_numbers, own_file};
+use super::syscalls::{Invocation, Step};
 use super::{Shared, State};
 use crate::proto::{Op, Request};
 
@@ -292,4 +293,16 @@ fn new_fd_params(bytes: &[u8]) -> Result<NewFdParams> {
         flags: word(2) as usize,
         internal_flags,
     })
+}
+
+/// A file of the daemon's own scheme, as `dup` of the scheme's socket describes it.
+fn own_file(scheme: Arc<Scheme>, params: &NewFdParams) -> Result<Arc<Description>> {
+    let description = Description::at_offset(
+        scheme,
+        params.number as u64,
+        params.flags as u32,
+        params.internal_flags,
+        params.offset,
+    )?;
+    Ok(Arc::new(description))
 }

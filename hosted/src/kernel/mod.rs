@@ -7,7 +7,7 @@
 //! `io` (sockets, messages) → `syscalls` (a client's request → an SQE) → `scheme` (queue), and
 //! back: `cqe` (the daemon's answers) → `answer` (what an answer leads to) → `reply`.
 //!
-//! `files`, `address_space` and `parcel` are the tables; `call` is what a waiting call is;
+//! `files`, `address_space` and `parcel` are the tables, `fds` whose they are; `call` is what a waiting call is;
 //! `daemon` is the system calls of the daemon itself.
 
 mod address_space;
@@ -16,6 +16,7 @@ mod call;
 mod client;
 mod cqe;
 mod daemon;
+mod fds;
 mod files;
 mod io;
 mod parcel;
