@@ -59,6 +59,12 @@ impl Error {
             errno::ENOSPC => ("ENOSPC", "no room left"),
             errno::EBADF => ("EBADF", "the fd is closed or of another kind"),
             errno::EBUSY => ("EBUSY", "another open is master"),
+            errno::EXDEV => ("EXDEV", "the fd is not of the scheme that the node is of"),
+            errno::EAGAIN => ("EAGAIN", "too many calls are waiting: try again"),
+            errno::EPROTO => (
+                "EPROTO",
+                "the server is of another version than this program",
+            ),
             errno::ECANCELED => ("ECANCELED", "the call was cancelled"),
             errno::EINTR => ("EINTR", "a signal came first"),
             errno::EOPNOTSUPP => ("EOPNOTSUPP", "this server cannot do that"),
@@ -89,7 +95,7 @@ mod tests {
         for part in ["open the node", "start one", "ENODEV"] {
             assert!(message.contains(part), "{message}");
         }
-        let unexpected = Error::new("open the node", errno::EXDEV).to_string();
-        assert!(unexpected.contains("error 18"), "{unexpected}");
+        let unexpected = Error::new("open the node", errno::EDOM).to_string();
+        assert!(unexpected.contains("error 33"), "{unexpected}");
     }
 }

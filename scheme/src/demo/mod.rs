@@ -70,10 +70,15 @@ pub fn run(args: &Args) -> Result<()> {
     println!("\nobjects now (the consumers have gone):");
     print!("{}", text::read("/scheme/gem/objects")?);
     ensure!(text::stat("objects")? == 1, "there should be one object");
+    let (pages, mapped) = (text::stat("memory-pages")?, text::stat("mapped-pages")?);
+    ensure!(pages > 0 && mapped > 0, "the producer should hold memory");
 
     producer.kill()?;
     wait_until_empty()?;
-    println!("\nproducer killed (SIGKILL): 0 objects, 0 handles, 0 pages are left");
+    println!(
+        "\nproducer killed (SIGKILL): it held {pages} pages of memory and had mapped {mapped}; \
+         now 0 objects, 0 handles, 0 pages are left"
+    );
 
     daemon.stop()?;
     ensure!(!socket.exists(), "gemd left its socket behind");
