@@ -6,9 +6,13 @@
 //! numbers as the one below. A number is taken in two steps: reserved, and published when
 //! everything that can fail has happened; it is free again only after the teardown, so that
 //! nobody gets a number whose old meaning still has consequences.
+//!
+//! A table is as long as its highest number and gives memory back when that falls, so that the
+//! ledger bounds the heap by counting places: one high number costs as much as all below it.
 
 use alloc::vec::Vec;
 
+use crate::shrink;
 use crate::slots::Key;
 use crate::units::Handle;
 
@@ -28,7 +32,7 @@ impl Reserved {
 #[derive(Debug, Default)]
 pub(crate) struct HandleTable {
     /// By number − 1: the object of a published handle. `None` is free (and in `free`), or taken
-    /// and not visible.
+    /// and not visible. The last one is taken.
     entries: Vec<Option<Key>>,
     free: FreeNumbers,
     taken: u32,
@@ -38,6 +42,11 @@ impl HandleTable {
     /// How many numbers are taken.
     pub(crate) fn len(&self) -> u32 {
         self.taken
+    }
+
+    /// Whether the next number needs a place more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.taken as usize == self.entries.len()
     }
 
     /// Takes the lowest free number. The ledger has seen that it is not beyond the limit.
@@ -76,17 +85,30 @@ impl HandleTable {
         Some((Reserved(handle), object))
     }
 
-    /// The number is free again.
-    pub(crate) fn release(&mut self, reserved: Reserved) {
+    /// The number is free again. Returns how many places the table has become shorter.
+    pub(crate) fn release(&mut self, reserved: Reserved) -> u32 {
         self.free.insert(index(reserved.0));
         self.taken -= 1;
+        let mut places = 0;
+        while let Some(last) = self.entries.len().checked_sub(1)
+            && self.free.contains(last)
+        {
+            self.free.remove(last);
+            self.entries.pop();
+            places += 1;
+        }
+        if shrink::is_worthwhile(self.entries.len(), self.entries.capacity()) {
+            self.entries.shrink_to(self.entries.len() * 2);
+            self.free.shrink_to(self.entries.len());
+        }
+        places
     }
 
-    /// Any published handle, lowest first from `from` on; for tearing all of them down.
-    pub(crate) fn next_published(&self, from: usize) -> Option<Handle> {
-        let rest = self.entries.get(from..)?;
-        let position = rest.iter().position(Option::is_some)?;
-        Handle::new(u32::try_from(from + position + 1).ok()?)
+    /// The highest published handle; for tearing all of them down without the table having to
+    /// remember which numbers are free meanwhile.
+    pub(crate) fn highest(&self) -> Option<Handle> {
+        let position = self.entries.iter().rposition(Option::is_some)?;
+        Handle::new(u32::try_from(position + 1).ok()?)
     }
 }
 
@@ -151,6 +173,26 @@ impl FreeNumbers {
         self.levels.push(Vec::from([u64::from(below_has_some)]));
     }
 
+    fn contains(&self, number: usize) -> bool {
+        let words = self.levels.first();
+        let word = words.and_then(|words| words.get(number / 64));
+        word.is_some_and(|word| word & 1 << (number % 64) != 0)
+    }
+
+    /// Gives back what only numbers from `end` on need; none of those is in the set.
+    fn shrink_to(&mut self, end: usize) {
+        let mut words = end;
+        for level in &mut self.levels {
+            words = words.div_ceil(64);
+            level.truncate(words);
+            level.shrink_to_fit();
+        }
+        // One word at the top, and no level above it.
+        let one = self.levels.iter().position(|level| level.len() <= 1);
+        self.levels.truncate(one.map_or(0, |top| top + 1));
+        self.levels.retain(|level| !level.is_empty());
+    }
+
     fn remove(&mut self, number: usize) {
         let mut index = number;
         for level in &mut self.levels {
@@ -207,7 +249,60 @@ mod tests {
         assert_eq!(table.reserve().unwrap().handle(), handle);
     }
 
+    #[test]
+    fn a_table_is_as_long_as_its_highest_number() {
+        let mut table = HandleTable::default();
+        let close = |table: &mut HandleTable, handle| {
+            let (reserved, _) = table.unpublish(Handle::new(handle).unwrap()).unwrap();
+            table.release(reserved)
+        };
+        for _ in 0..100_000 {
+            assert!(table.is_full());
+            let reserved = table.reserve().unwrap();
+            table.publish(reserved, object());
+        }
+        for handle in 2..100_000 {
+            assert_eq!(close(&mut table, handle), 0, "the highest is still there");
+        }
+        assert!(!table.is_full());
+        assert_eq!(table.highest(), Handle::new(100_000));
+        assert_eq!(close(&mut table, 100_000), 99_999);
+        assert!(table.entries.capacity() <= 64);
+        assert!(table.free.levels.iter().all(|level| level.capacity() <= 1));
+        assert_eq!(table.reserve().unwrap().handle().get(), 2);
+        assert_eq!(close(&mut table, 1), 0);
+        assert_eq!(table.len(), 1);
+    }
+
     proptest! {
+        #[test]
+        fn a_table_numbers_as_a_set_would(
+            operations in proptest::collection::vec((1u32..200, 1u32..600), 1..12)
+        ) {
+            let mut table = HandleTable::default();
+            let mut model = BTreeSet::new();
+            for (more, from) in operations {
+                for _ in 0..more {
+                    let reserved = table.reserve().unwrap();
+                    let lowest = (1..).find(|number| !model.contains(number)).unwrap();
+                    prop_assert_eq!(reserved.handle().get(), lowest);
+                    table.publish(reserved, object());
+                    model.insert(lowest);
+                }
+                // Some of those from there on are closed, with gaps between them.
+                let gone: Vec<u32> = model.range(from..).copied().filter(|n| n % 7 > 2).collect();
+                for number in gone {
+                    model.remove(&number);
+                    let (reserved, _) = table.unpublish(Handle::new(number).unwrap()).unwrap();
+                    table.release(reserved);
+                }
+                let highest = model.last().copied();
+                prop_assert_eq!(table.highest().map(Handle::get), highest);
+                prop_assert_eq!(table.entries.len() as u32, highest.unwrap_or(0));
+                prop_assert_eq!(table.len() as usize, model.len());
+            }
+        }
+
         #[test]
         fn the_tree_of_bits_is_a_set_with_a_minimum(
             operations in proptest::collection::vec((any::<bool>(), 0usize..300_000), 1..200)

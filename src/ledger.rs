@@ -21,11 +21,13 @@ pub struct Limits {
     pub object: PageCount,
     /// Pages mapped by one uid, each mapping counted.
     pub mapped_per_uid: PageCount,
+    /// Opens, of all clients together.
+    pub opens: u32,
     /// Opens of one uid.
     pub opens_per_uid: u32,
     /// Objects of one uid.
     pub objects_per_uid: u32,
-    /// Handles of one uid.
+    /// Handles of one uid, and free numbers below them: a table is as long as its highest number.
     pub handles_per_uid: u32,
     /// Handles of one open.
     pub handles_per_open: u32,
@@ -53,6 +55,7 @@ impl Limits {
             object: uid.min(most),
             // Mapping costs the kernel page tables, one eight-byte entry a page.
             mapped_per_uid: PageCount::new(total.get().saturating_mul(16)).unwrap_or(total),
+            opens: 1 << 20,
             opens_per_uid: 1 << 14,
             objects_per_uid: 1 << 20,
             handles_per_uid: 1 << 21,
@@ -68,8 +71,10 @@ impl Limits {
 /// word below the errno range.
 pub const MAX_OBJECT_PAGES: u64 = i32::MAX as u64;
 
-/// 1 TiB of addresses, more than there is memory.
-const OFFSET_SPACE: PageCount = match PageCount::new(1 << 28) {
+/// 2^62 bytes of addresses: a million objects of one uid, however they lie, leave gaps of 4 TiB
+/// between them, so that nobody can break the space into pieces too small for others. Not more,
+/// so that an offset stays a positive signed number.
+const OFFSET_SPACE: PageCount = match PageCount::new(1 << 50) {
     Some(pages) => pages,
     None => PageCount::ZERO,
 };
@@ -83,6 +88,8 @@ fn half(pages: PageCount) -> PageCount {
 pub enum LedgerError {
     /// All clients together would have more memory than this.
     Total(PageCount),
+    /// All clients together would have more opens than this.
+    Opens(u32),
     /// This uid would have more memory than this.
     Memory(Uid, PageCount),
     /// This uid would have more pages mapped than this.
@@ -121,6 +128,7 @@ impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Total(limit) => write!(f, "all clients together may have {limit} pages"),
+            Self::Opens(limit) => write!(f, "all clients together may have {limit} opens"),
             Self::Memory(uid, limit) => write!(f, "uid {uid} may have {limit} pages"),
             Self::Mapped(uid, limit) => write!(f, "uid {uid} may map {limit} pages"),
             Self::Count(uid, what, limit) => write!(f, "uid {uid} may have {limit} {what}"),
@@ -140,7 +148,7 @@ pub struct Account {
     pub objects: u32,
     /// Memory in those objects.
     pub memory: PageCount,
-    /// Handles in its opens.
+    /// Handles in its opens, and free numbers below them.
     pub handles: u32,
     /// Object fds made by it.
     pub object_fds: u32,
@@ -158,6 +166,15 @@ impl Account {
             handles: 0,
             object_fds: 0,
             mapped: PageCount::ZERO,
+        }
+    }
+
+    fn count(&self, what: Counted) -> u32 {
+        match what {
+            Counted::Opens => self.opens,
+            Counted::Objects => self.objects,
+            Counted::Handles => self.handles,
+            Counted::ObjectFds => self.object_fds,
         }
     }
 
@@ -248,31 +265,36 @@ impl Ledger {
         }
     }
 
-    /// One more of these.
-    pub(crate) fn charge(&mut self, key: AccountKey, what: Counted) -> Result<(), LedgerError> {
+    /// Whether there may be one more of these.
+    pub(crate) fn check(&self, key: AccountKey, what: Counted) -> Result<(), LedgerError> {
         let limit = match what {
             Counted::Opens => self.limits.opens_per_uid,
             Counted::Objects => self.limits.objects_per_uid,
             Counted::Handles => self.limits.handles_per_uid,
             Counted::ObjectFds => self.limits.object_fds_per_uid,
         };
-        let Some(account) = self.accounts.get_mut(key.0) else {
-            return Ok(());
-        };
-        let uid = account.uid;
-        let counter = account.counter(what);
-        if *counter >= limit {
-            return Err(LedgerError::Count(uid, what, limit));
+        match self.accounts.get(key.0) {
+            Some(account) if account.count(what) >= limit => {
+                Err(LedgerError::Count(account.uid, what, limit))
+            }
+            _ => Ok(()),
         }
-        *counter += 1;
+    }
+
+    /// One more of these.
+    pub(crate) fn charge(&mut self, key: AccountKey, what: Counted) -> Result<(), LedgerError> {
+        self.check(key, what)?;
+        if let Some(account) = self.accounts.get_mut(key.0) {
+            *account.counter(what) += 1;
+        }
         Ok(())
     }
 
-    /// One less.
-    pub(crate) fn refund(&mut self, key: AccountKey, what: Counted) {
+    /// So many less.
+    pub(crate) fn refund(&mut self, key: AccountKey, what: Counted, count: u32) {
         if let Some(account) = self.accounts.get_mut(key.0) {
             let counter = account.counter(what);
-            *counter = counter.saturating_sub(1);
+            *counter = counter.saturating_sub(count);
         }
         self.close_if_empty(key.0);
     }
@@ -311,7 +333,7 @@ impl Ledger {
             account.memory = account.memory.saturating_sub(pages);
         }
         self.memory = self.memory.saturating_sub(pages);
-        self.refund(key, Counted::Objects);
+        self.refund(key, Counted::Objects, 1);
     }
 
     /// This many more pages mapped.
@@ -346,5 +368,89 @@ impl Ledger {
         {
             self.by_uid.remove(&account.uid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pages(pages: u64) -> PageCount {
+        PageCount::new(pages).unwrap()
+    }
+
+    fn ledger() -> Ledger {
+        let mut limits = Limits::for_clients(pages(100));
+        limits.opens_per_uid = 2;
+        limits.objects_per_uid = 3;
+        limits.mapped_per_uid = pages(10);
+        Ledger::new(limits)
+    }
+
+    #[test]
+    fn a_machine_gives_half_to_clients_and_a_quarter_to_one_user() {
+        let limits = Limits::for_memory(pages(1 << 20));
+        assert_eq!(limits.total, pages(1 << 19));
+        assert_eq!(limits.uid, pages(1 << 18));
+        assert_eq!(limits.object, pages(1 << 18));
+        let limits = Limits::for_memory(PageCount::MAX);
+        assert_eq!(limits.object.get(), MAX_OBJECT_PAGES);
+        assert!(!Limits::for_memory(PageCount::ZERO).object.is_zero());
+    }
+
+    #[test]
+    fn what_is_refused_is_not_charged() {
+        let mut ledger = ledger();
+        let (a, b) = (Uid(1), Uid(2));
+        let account = ledger.charge_open(a).unwrap();
+        let other = ledger.charge_open(b).unwrap();
+        ledger.charge_object(account, pages(50)).unwrap();
+        let before = *ledger.account(account).unwrap();
+        let refused = ledger.charge_object(account, pages(1));
+        assert_eq!(refused, Err(LedgerError::Memory(a, pages(50))));
+        let refused = ledger.charge_mapped(account, pages(11));
+        assert_eq!(refused, Err(LedgerError::Mapped(a, pages(10))));
+        assert_eq!(*ledger.account(account).unwrap(), before);
+        ledger.charge_object(other, pages(49)).unwrap();
+        let refused = ledger.charge_object(other, pages(2));
+        assert_eq!(refused, Err(LedgerError::Total(pages(100))));
+        assert_eq!(ledger.memory(), pages(99));
+        assert_eq!(ledger.mapped(), PageCount::ZERO);
+        ledger.charge_object(other, pages(1)).unwrap();
+        ledger.refund_object(other, pages(1));
+        ledger.refund_object(account, pages(50));
+        assert_eq!(ledger.memory(), pages(49));
+    }
+
+    #[test]
+    fn objects_without_number_are_refused_even_if_they_are_small() {
+        let mut ledger = ledger();
+        let account = ledger.charge_open(Uid(1)).unwrap();
+        for _ in 0..3 {
+            ledger.charge_object(account, pages(1)).unwrap();
+        }
+        let refused = Err(LedgerError::Count(Uid(1), Counted::Objects, 3));
+        assert_eq!(ledger.charge_object(account, pages(1)), refused);
+        assert_eq!(ledger.memory(), pages(3));
+    }
+
+    #[test]
+    fn an_account_lasts_as_long_as_something_is_charged_to_it() {
+        let mut ledger = ledger();
+        let account = ledger.charge_open(Uid(1)).unwrap();
+        assert_eq!(ledger.charge_open(Uid(1)), Ok(account));
+        let refused = Err(LedgerError::Count(Uid(1), Counted::Opens, 2));
+        assert_eq!(ledger.charge_open(Uid(1)), refused);
+        ledger.charge_mapped(account, pages(1)).unwrap();
+        ledger.refund(account, Counted::Opens, 2);
+        assert_eq!(ledger.uid(account), Uid(1));
+        ledger.refund_mapped(account, pages(5));
+        assert_eq!(ledger.account(account), None);
+        assert_eq!(ledger.accounts().count(), 0);
+        assert_eq!(ledger.mapped(), PageCount::ZERO);
+        // Nor does one remain of an open that was refused.
+        ledger.limits.opens_per_uid = 0;
+        assert!(ledger.charge_open(Uid(1)).is_err());
+        assert_eq!(ledger.accounts().count(), 0);
     }
 }

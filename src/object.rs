@@ -11,6 +11,8 @@ use hashbrown::HashMap;
 use crate::ids::OpenId;
 use crate::ledger::AccountKey;
 use crate::pages::{Caching, PageSet};
+use crate::shrink;
+use crate::slots::Key;
 use crate::units::{FakeOffset, Handle, Name, PageCount};
 
 /// Where an object's pages come from.
@@ -18,7 +20,7 @@ use crate::units::{FakeOffset, Handle, Name, PageCount};
 pub(crate) enum Backing {
     /// From the page source; given back to it when the object ends.
     Own(PageSet),
-    /// From the driver, which takes them back in its `object_free` hook. Not mappable by clients.
+    /// From the driver, which has them back when the object ends. Not mappable by clients.
     Private(PageSet),
 }
 
@@ -159,9 +161,12 @@ impl Holders {
             }
             Self::Many(holders) => {
                 holders.remove(&open);
-                if holders.len() <= FEW {
+                // Not as soon as they fit: one more and one less must not allocate each time.
+                if holders.len() < FEW {
                     let mut rest = holders.iter().map(|(&open, &holder)| (open, holder));
                     *self = Self::Few([rest.next(), rest.next()]);
+                } else {
+                    shrink::map(holders);
                 }
             }
         }
@@ -171,7 +176,7 @@ impl Holders {
 /// An fd on an object: keeps it alive, with or without handles.
 #[derive(Debug)]
 pub(crate) struct ObjectFd {
-    pub(crate) object: crate::slots::Key,
+    pub(crate) object: Key,
     pub(crate) rights: Rights,
     /// Pages mapped through this fd.
     pub(crate) mapped: PageCount,
@@ -179,4 +184,69 @@ pub(crate) struct ObjectFd {
     pub(crate) maker: OpenId,
     /// Who pays for it.
     pub(crate) account: AccountKey,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::Slots;
+    use alloc::vec::Vec;
+
+    fn opens(count: usize) -> Vec<OpenId> {
+        let mut slots = Slots::new();
+        (0..count)
+            .map(|_| OpenId(slots.insert(()).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn any_number_of_opens_can_hold_an_object() {
+        let opens = opens(100);
+        let mut holders = Holders::NONE;
+        for (number, &open) in (1..).zip(&opens) {
+            holders.update(open, |holder| holder.handles = number);
+            assert_eq!(holders.len(), number as usize);
+        }
+        for (number, &open) in (1..).zip(&opens) {
+            assert_eq!(holders.get(open).handles, number);
+        }
+        for (gone, &open) in opens.iter().enumerate() {
+            holders.update(open, |holder| holder.handles = 0);
+            assert_eq!(holders.get(open), Holder::default());
+            assert_eq!(holders.len(), opens.len() - gone - 1);
+        }
+        assert!(matches!(holders, Holders::Few([None, None])));
+    }
+
+    #[test]
+    fn an_open_holds_an_object_by_a_handle_or_by_a_mapping() {
+        let open = opens(1)[0];
+        let mut holders = Holders::NONE;
+        holders.update(open, |holder| {
+            holder.handles = 1;
+            holder.mapped = PageCount::MAX;
+        });
+        holders.update(open, |holder| holder.handles = 0);
+        assert_eq!(holders.len(), 1);
+        holders.update(open, |holder| holder.mapped = PageCount::ZERO);
+        assert_eq!(holders.len(), 0);
+    }
+
+    #[test]
+    fn a_holder_that_comes_and_goes_does_not_move_the_others() {
+        let opens = opens(3);
+        let mut holders = Holders::NONE;
+        for &open in &opens {
+            holders.update(open, |holder| holder.handles = 1);
+        }
+        let place = |holders: &Holders| match holders {
+            Holders::Many(many) => core::ptr::from_ref(&**many),
+            Holders::Few(_) => core::ptr::null(),
+        };
+        let before = place(&holders);
+        assert!(!before.is_null());
+        holders.update(opens[2], |holder| holder.handles = 0);
+        holders.update(opens[2], |holder| holder.handles = 1);
+        assert_eq!(place(&holders), before);
+    }
 }

@@ -150,9 +150,9 @@ impl<T> Slots<T> {
         }
     }
 
-    /// The first that is used.
-    pub(crate) fn first(&self) -> Option<Key> {
-        Some(self.iter().next()?.0)
+    /// The key of what is in slot `index`, if it is used.
+    pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
+        Some(self.at(index)?.0)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {

@@ -4,6 +4,7 @@ use super::Device;
 use crate::driver::Driver;
 use crate::dumb;
 use crate::error::Error;
+use crate::handles::Reserved;
 use crate::ids::OpenId;
 use crate::ledger::{AccountKey, Counted, LedgerError};
 use crate::object::{Backing, Holders, Object};
@@ -174,15 +175,19 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         })
     }
 
-    /// Whether this open may have one more handle.
-    fn check_handles(&self, open: OpenId) -> Result<(), Error> {
+    /// Whether this open may have one more handle, and if its table must grow for that.
+    fn check_handles(&self, open: OpenId) -> Result<bool, Error> {
         let limit = self.ledger.limits().handles_per_open;
+        let account = self.account(open)?;
         let state = self.opens.get(open.0).ok_or(Error::NoSuchOpen)?;
-        if state.handles.len() < limit {
-            Ok(())
-        } else {
-            Err(LedgerError::OpenCount(Counted::Handles, limit).into())
+        if state.handles.len() >= limit {
+            return Err(LedgerError::OpenCount(Counted::Handles, limit).into());
         }
+        let grows = state.handles.is_full();
+        if grows {
+            self.ledger.check(account, Counted::Handles)?;
+        }
+        Ok(grows)
     }
 
     /// One more handle of this open on this object: reserve the number → allow mapping → the
@@ -194,25 +199,19 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         key: Key,
         prime: bool,
     ) -> Result<Handle, Error> {
-        self.check_handles(open)?;
+        let grows = self.check_handles(open)?;
         let account = self.account(open)?;
         let info = self.info(key).ok_or(Error::NoSpace)?;
-        self.ledger.charge(account, Counted::Handles)?;
-        let reserved = self
-            .opens
-            .get_mut(open.0)
-            .and_then(|state| state.handles.reserve());
-        let Some(reserved) = reserved else {
-            self.ledger.refund(account, Counted::Handles);
-            return Err(Error::NoSpace);
-        };
+        let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
+        let reserved = state.handles.reserve().ok_or(Error::NoSpace)?;
+        if grows {
+            // Has just been checked.
+            self.ledger.charge(account, Counted::Handles)?;
+        }
         self.count_handle(open, key);
         if let Err(error) = self.driver.handle_open(open, info) {
             self.uncount_handle(open, key);
-            if let Some(state) = self.opens.get_mut(open.0) {
-                state.handles.release(reserved);
-            }
-            self.ledger.refund(account, Counted::Handles);
+            self.release(open, reserved);
             return Err(error.into());
         }
         if prime {
@@ -238,13 +237,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
         self.forget_prime(open, key, handle);
         self.uncount_handle(open, key);
-        if let Some(state) = self.opens.get_mut(open.0) {
-            state.handles.release(reserved);
-        }
+        self.release(open, reserved);
         self.handles -= 1;
-        if let Ok(account) = self.account(open) {
-            self.ledger.refund(account, Counted::Handles);
-        }
         self.end_name_if_unheld(key);
         self.end_if_unused(key);
         Ok(())
@@ -259,6 +253,17 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         let key = self.object_of(open, handle)?;
         let object = self.objects.get(key);
         Ok(object.ok_or(Error::NoSuchHandle(handle))?.pages())
+    }
+
+    /// The number is free again, and so are the places that the table no longer needs.
+    fn release(&mut self, open: OpenId, reserved: Reserved) {
+        let account = self.account(open);
+        if let Some(state) = self.opens.get_mut(open.0)
+            && let places @ 1.. = state.handles.release(reserved)
+            && let Ok(account) = account
+        {
+            self.ledger.refund(account, Counted::Handles, places);
+        }
     }
 
     fn count_handle(&mut self, open: OpenId, key: Key) {

@@ -7,8 +7,10 @@ use super::Device;
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::ids::{ObjectFdId, OpenId};
+use crate::ledger::AccountKey;
 use crate::object::Backing;
 use crate::pages::{PageSet, PageSource};
+use crate::shrink;
 use crate::slots::Key;
 use crate::units::{FakeOffset, Handle, PageCount, WindowAddr};
 
@@ -44,7 +46,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     }
 
     /// Where in the daemon's address space the pages are that are to be mapped from `offset` on.
-    /// Pages are counted when this succeeds.
+    /// They are charged before the page source is asked and counted when this succeeds.
     ///
     /// # Errors
     ///
@@ -78,10 +80,19 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             return Err(range);
         }
         let set = own_pages(&object.backing)?;
-        let window = self.source.window(set)?;
-        let address = window.checked_add(first).ok_or(range)?;
-        self.count_pages(mapper, key, pages)?;
-        Ok(address)
+        let account = self.payer(mapper)?;
+        self.ledger.charge_mapped(account, pages)?;
+        let window = self.source.window(set).map_err(Error::from);
+        match window.and_then(|window| window.checked_add(first).ok_or(range)) {
+            Ok(address) => {
+                self.count_pages(mapper, key, pages);
+                Ok(address)
+            }
+            Err(error) => {
+                self.ledger.refund_mapped(account, pages);
+                Err(error)
+            }
+        }
     }
 
     /// `size` bytes from `offset` on are mapped no more. Any numbers will do: what was not counted
@@ -157,17 +168,20 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
     }
 
-    fn count_pages(&mut self, mapper: Mapper, key: Key, pages: PageCount) -> Result<(), Error> {
-        let account = match mapper {
-            Mapper::Node(open) => self.account(open)?,
+    /// The account that pays for what is mapped through this.
+    fn payer(&self, mapper: Mapper) -> Result<AccountKey, Error> {
+        match mapper {
+            Mapper::Node(open) => self.account(open),
             Mapper::Object(fd) => {
                 let state = self.object_fds.get(fd.0);
-                state.ok_or(Error::NoSuchObjectFd)?.account
+                Ok(state.ok_or(Error::NoSuchObjectFd)?.account)
             }
-        };
-        self.ledger.charge_mapped(account, pages)?;
+        }
+    }
+
+    fn count_pages(&mut self, mapper: Mapper, key: Key, pages: PageCount) {
         let Some(object) = self.objects.get_mut(key) else {
-            return Ok(());
+            return;
         };
         // The ledger's sums bound these.
         object.mapped = object.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
@@ -186,7 +200,6 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Uncounts up to `pages` pages of this open's.
@@ -204,6 +217,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             && let Some(state) = self.opens.get_mut(open.0)
         {
             state.mapped.remove(&key);
+            shrink::set(&mut state.mapped);
         }
         if let Ok(account) = self.account(open) {
             self.ledger.refund_mapped(account, pages);

@@ -14,18 +14,19 @@ mod master;
 mod share;
 
 use alloc::collections::BTreeMap;
+use core::mem::take;
 
 use crate::driver::{Driver, NoDriver, ObjectInfo};
 use crate::error::Error;
 use crate::ids::{ObjectFdId, ObjectId, OpenId};
-use crate::ledger::{AccountKey, Counted, Ledger, Limits};
+use crate::ledger::{AccountKey, Counted, Ledger, LedgerError, Limits, MAX_OBJECT_PAGES};
 use crate::names::{NameMode, Names};
 use crate::object::{Backing, Object, ObjectFd};
 use crate::offsets::Offsets;
 use crate::open::{Magic, Node, Open, Owner};
 use crate::pages::PageSource;
 use crate::slots::{Key, Slots};
-use crate::units::{Handle, Identity, Uid};
+use crate::units::{Handle, Identity, PageCount, Uid};
 
 pub use create::{CreateInfo, Dumb};
 pub use look::{ObjectCursor, ObjectView, OpenStats, Stats};
@@ -67,6 +68,10 @@ pub struct Device<S, D = NoDriver> {
 impl<S: PageSource, D: Driver> Device<S, D> {
     /// A device without objects.
     pub fn new(config: Config, source: S, driver: D) -> Self {
+        let mut limits = config.limits;
+        if limits.object.get() > MAX_OBJECT_PAGES {
+            limits.object = PageCount::new(MAX_OBJECT_PAGES).unwrap_or(limits.object);
+        }
         Self {
             source,
             driver,
@@ -74,8 +79,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             objects: Slots::new(),
             object_fds: Slots::new(),
             names: Names::new(config.names),
-            offsets: Offsets::new(config.limits.offset_space),
-            ledger: Ledger::new(config.limits),
+            offsets: Offsets::new(limits.offset_space),
+            ledger: Ledger::new(limits),
             clients: BTreeMap::new(),
             clients_by_uid: BTreeMap::new(),
             last_client: 0,
@@ -90,11 +95,15 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// Ends every open and every object fd, and with them every object, and returns the source
     /// and the driver.
     pub fn tear_down(mut self) -> (S, D) {
-        while let Some(key) = self.opens.first() {
-            self.close(OpenId(key));
+        for index in 0..self.opens.slots() {
+            if let Some(open) = self.opens.key_at(index) {
+                self.close(OpenId(open));
+            }
         }
-        while let Some(key) = self.object_fds.first() {
-            self.close_object_fd(ObjectFdId(key));
+        for index in 0..self.object_fds.slots() {
+            if let Some(fd) = self.object_fds.key_at(index) {
+                self.close_object_fd(ObjectFdId(fd));
+            }
         }
         (self.source, self.driver)
     }
@@ -118,8 +127,12 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`] where four billion are open.
+    /// [`Error::Limit`] (EMFILE) where all clients together have too many.
     pub fn open(&mut self, node: Node) -> Result<OpenId, Error> {
+        let limit = self.ledger.limits().opens;
+        if self.opens.len() >= limit as usize {
+            return Err(LedgerError::Opens(limit).into());
+        }
         let client = self.last_client + 1;
         let key = self.opens.insert(Open::new(node, client));
         let open = OpenId(key.map_err(|_| Error::NoSpace)?);
@@ -161,15 +174,14 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// Object fds made through it live on. An open that does not exist is none the worse.
     pub fn close(&mut self, open: OpenId) {
         self.abdicate(open);
-        while let Some(object) = self.any_mapped(open) {
-            let Some(pages) = self.objects.get(object).map(|o| o.holders.get(open).mapped) else {
-                break;
-            };
-            self.uncount_node_pages(open, object, pages);
+        let mapped = self
+            .opens
+            .get_mut(open.0)
+            .map(|state| take(&mut state.mapped));
+        for object in mapped.into_iter().flatten() {
+            self.uncount_node_pages(open, object, PageCount::MAX);
         }
-        let mut from = 0;
-        while let Some(handle) = self.next_handle(open, from) {
-            from = handle.get() as usize;
+        while let Some(handle) = self.highest_handle(open) {
             let _ = self.close_handle(open, handle);
         }
         let Some(state) = self.opens.remove(open.0) else {
@@ -182,16 +194,12 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if let Some(owner) = state.owner {
             self.clients_by_uid
                 .remove(&(owner.identity.uid, state.client));
-            self.ledger.refund(owner.account, Counted::Opens);
+            self.ledger.refund(owner.account, Counted::Opens, 1);
         }
     }
 
-    fn any_mapped(&self, open: OpenId) -> Option<Key> {
-        self.opens.get(open.0)?.mapped.iter().next().copied()
-    }
-
-    fn next_handle(&self, open: OpenId, from: usize) -> Option<Handle> {
-        self.opens.get(open.0)?.handles.next_published(from)
+    fn highest_handle(&self, open: OpenId) -> Option<Handle> {
+        self.opens.get(open.0)?.handles.highest()
     }
 
     /// The account that pays for what this open does.

@@ -132,7 +132,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             return;
         };
         self.ledger.refund_mapped(state.account, state.mapped);
-        self.ledger.refund(state.account, Counted::ObjectFds);
+        self.ledger.refund(state.account, Counted::ObjectFds, 1);
         if let Some(maker) = self.opens.get_mut(state.maker.0) {
             maker.object_fds -= 1;
         }
@@ -164,7 +164,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             account,
         };
         let Ok(fd) = self.object_fds.insert(fd) else {
-            self.ledger.refund(account, Counted::ObjectFds);
+            self.ledger.refund(account, Counted::ObjectFds, 1);
             return Err(Error::NoSpace);
         };
         state.object_fds += 1;
