@@ -13,15 +13,21 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchOpen`] (EBADF), [`Error::NoSpace`] (ENOSPC).
+    /// [`Error::NoSuchOpen`] (EBADF).
     pub fn magic(&mut self, open: OpenId) -> Result<Magic, Error> {
         let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
         if let Some(magic) = state.magic {
             return Ok(magic);
         }
-        let magic = self.last_magic.checked_add(1).and_then(Magic::new);
-        let magic = magic.ok_or(Error::NoSpace)?;
-        self.last_magic = magic.get();
+        // Numbers come again after four billion; those of this moment's opens are skipped.
+        let magic = loop {
+            self.last_magic = self.last_magic.wrapping_add(1);
+            if let Some(magic) = Magic::new(self.last_magic)
+                && !self.magics.contains_key(&magic)
+            {
+                break magic;
+            }
+        };
         self.magics.insert(magic, open);
         state.magic = Some(magic);
         Ok(magic)
