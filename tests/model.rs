@@ -26,6 +26,7 @@ enum Mood {
     Waits,
     OutOfMemory,
     DriverFails,
+    InitFails,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +85,11 @@ struct Hooks(Rc<RefCell<World>>);
 
 impl Driver for Hooks {
     fn object_init(&mut self, object: ObjectInfo) -> Result<(), NotReady> {
-        assert!(self.0.borrow_mut().objects.insert(object.id.as_u64()));
+        let mut world = self.0.borrow_mut();
+        if world.mood == Mood::InitFails {
+            return Err(NotReady::OutOfMemory);
+        }
+        assert!(world.objects.insert(object.id.as_u64()));
         Ok(())
     }
 
@@ -135,6 +140,11 @@ enum Step {
     Export {
         open: usize,
         handle: u32,
+        write: bool,
+    },
+    ExportName {
+        open: usize,
+        name: usize,
         write: bool,
     },
     Import {
@@ -191,6 +201,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(open, name, mood)| Step::OpenName { open, name, mood }),
         4 => (open.clone(), handle.clone(), any::<bool>())
             .prop_map(|(open, handle, write)| Step::Export { open, handle, write }),
+        2 => (open.clone(), index.clone(), any::<bool>())
+            .prop_map(|(open, name, write)| Step::ExportName { open, name, write }),
         4 => (open.clone(), index.clone()).prop_map(|(open, fd)| Step::Import { open, fd }),
         3 => index.clone().prop_map(|fd| Step::CloseFd { fd }),
         3 => (open.clone(), handle).prop_map(|(open, handle)| Step::Offset { open, handle }),
@@ -235,13 +247,23 @@ impl Thing {
     }
 }
 
+/// An fd on an object.
+#[derive(Clone, Copy)]
+struct ObjectFile {
+    id: ObjectFdId,
+    write: bool,
+    /// Through which open it was made, and whose that was.
+    maker: usize,
+    user: u32,
+}
+
 struct Run {
     world: Rc<RefCell<World>>,
     device: Device<Pages, Hooks>,
     limits: Limits,
     /// By the model's number; `None` where closed.
     opens: Vec<Option<(OpenId, u32)>>,
-    fds: Vec<Option<(ObjectFdId, bool, u32)>>,
+    fds: Vec<Option<ObjectFile>>,
     things: Vec<Thing>,
     names: Vec<Name>,
     offsets: Vec<FakeOffset>,
@@ -252,6 +274,8 @@ impl Run {
         let world = Rc::new(RefCell::new(World::default()));
         let mut limits = Limits::for_clients(PageCount::new(64).unwrap());
         limits.handles_per_open = 6;
+        limits.handles_per_uid = 11;
+        limits.objects_per_uid = 9;
         limits.opens_per_uid = 3;
         limits.object_fds_per_uid = 5;
         limits.object_fds_per_open = 4;
@@ -286,6 +310,7 @@ impl Run {
                 handle,
                 write,
             } => self.export(open, handle, write),
+            Step::ExportName { open, name, write } => self.export_name(open, name, write),
             Step::Import { open, fd } => self.import(open, fd),
             Step::CloseFd { fd } => self.close_fd(fd),
             Step::Offset { open, handle } => self.offset(open, handle),
@@ -316,6 +341,7 @@ impl Run {
             0 => Mood::Waits,
             1 => Mood::OutOfMemory,
             2 => Mood::DriverFails,
+            3 => Mood::InitFails,
             _ => Mood::Fine,
         };
         self.world.borrow_mut().mood = mood;
@@ -390,6 +416,27 @@ impl Run {
         handles.filter(|(holder, _)| *holder == open).count() as u32
     }
 
+    /// The highest handle of an open: what its table is long.
+    fn highest(&self, open: usize) -> u32 {
+        let handles = self.things.iter().flat_map(|thing| thing.handles.keys());
+        let mine = handles.filter(|(holder, _)| *holder == open);
+        mine.map(|(_, handle)| *handle).max().unwrap_or(0)
+    }
+
+    fn places_of(&self, user: u32) -> u32 {
+        let numbers = 0..self.opens.len();
+        let mine = numbers.filter(|&open| self.who(open).is_some_and(|(_, whose)| whose == user));
+        mine.map(|open| self.highest(open)).sum()
+    }
+
+    /// Whether one more handle is too many: in this open, or in a table that had to grow for it.
+    fn is_full(&self, open: usize, user: u32) -> bool {
+        let handles = self.handles_of(open);
+        let grows = handles == self.highest(open);
+        handles >= self.limits.handles_per_open
+            || grows && self.places_of(user) >= self.limits.handles_per_uid
+    }
+
     fn create(&mut self, number: usize, size: u64, mood: u8) {
         let Some((open, user)) = self.who(number) else {
             return;
@@ -405,12 +452,13 @@ impl Run {
             .filter(of_user)
             .map(|thing| thing.pages)
             .sum();
+        let objects = self.things.iter().filter(of_user).count() as u32;
         let total: u64 = self.things.iter().map(|thing| thing.pages).sum();
         let too_much =
             total + pages > self.limits.total.get() || used + pages > self.limits.uid.get();
         if size == 0 || pages > self.limits.object.get() {
             assert!(matches!(result, Err(Error::ObjectSize(_))), "{result:?}");
-        } else if too_much || self.handles_of(number) >= self.limits.handles_per_open {
+        } else if too_much || objects >= self.limits.objects_per_uid || self.is_full(number, user) {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else if mood == Mood::Waits {
             assert_eq!(result, Err(Error::NotReady(Ticket(1))));
@@ -473,7 +521,7 @@ impl Run {
     }
 
     fn open_name(&mut self, number: usize, name: usize, mood: u8) {
-        let (Some((open, _)), Some(&name)) = (self.who(number), self.names.get(name)) else {
+        let (Some((open, user)), Some(&name)) = (self.who(number), self.names.get(name)) else {
             return;
         };
         let mood = self.mood(mood);
@@ -487,7 +535,7 @@ impl Run {
             assert_eq!(result, Err(Error::NoSuchName(name)));
             return;
         };
-        if self.handles_of(number) >= self.limits.handles_per_open {
+        if self.is_full(number, user) {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else if mood == Mood::DriverFails {
             assert_eq!(result, Err(Error::OutOfMemory));
@@ -507,28 +555,59 @@ impl Run {
             assert_eq!(result, Err(Error::NoSuchHandle(handle)));
             return;
         };
-        let mine = self
-            .fds
-            .iter()
-            .flatten()
-            .filter(|(_, _, maker)| *maker == user);
-        if mine.count() as u32 >= self.limits.object_fds_per_uid {
-            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
-            return;
+        if let Some(fd) = self.made_fd(number, user, write, result) {
+            let thing = &mut self.things[index];
+            thing.fds.insert(fd);
+            thing.prime.entry(number).or_insert(raw);
         }
-        // The per-open limit is below the per-uid one and counts only this open's.
-        let Ok(fd) = result else {
-            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+    }
+
+    fn export_name(&mut self, number: usize, name: usize, write: bool) {
+        let (Some((open, user)), Some(&name)) = (self.who(number), self.names.get(name)) else {
             return;
         };
-        let thing = &mut self.things[index];
-        thing.fds.insert(self.fds.len());
-        thing.prime.entry(number).or_insert(raw);
-        self.fds.push(Some((fd, write, user)));
+        let result = self.device.export_name(open, name, Rights { write });
+        let found = self
+            .things
+            .iter()
+            .position(|thing| thing.name == Some(name));
+        let Some(index) = found else {
+            assert_eq!(result, Err(Error::NoSuchName(name)));
+            return;
+        };
+        if let Some(fd) = self.made_fd(number, user, write, result) {
+            self.things[index].fds.insert(fd);
+        }
+    }
+
+    /// Keeps a new object fd, if there may be one more, and returns its number.
+    fn made_fd(
+        &mut self,
+        maker: usize,
+        user: u32,
+        write: bool,
+        result: Result<ObjectFdId, Error>,
+    ) -> Option<usize> {
+        let fds = || self.fds.iter().flatten();
+        let of_open = fds().filter(|fd| fd.maker == maker).count() as u32;
+        let of_user = fds().filter(|fd| fd.user == user).count() as u32;
+        if of_open >= self.limits.object_fds_per_open || of_user >= self.limits.object_fds_per_uid {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+            return None;
+        }
+        let id = result.unwrap();
+        self.fds.push(Some(ObjectFile {
+            id,
+            write,
+            maker,
+            user,
+        }));
+        Some(self.fds.len() - 1)
     }
 
     fn import(&mut self, number: usize, fd: usize) {
-        let (Some((open, _)), Some(&Some((id, write, _)))) = (self.who(number), self.fds.get(fd))
+        let (Some((open, user)), Some(&Some(ObjectFile { id, write, .. }))) =
+            (self.who(number), self.fds.get(fd))
         else {
             return;
         };
@@ -542,7 +621,7 @@ impl Run {
             assert_eq!(result, Err(Error::ReadOnly));
         } else if let Some(&handle) = self.things[index].prime.get(&number) {
             assert_eq!(result.unwrap().0.get(), handle, "the same handle again");
-        } else if self.handles_of(number) >= self.limits.handles_per_open {
+        } else if self.is_full(number, user) {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else {
             let handle = self.lowest_free(number);
@@ -554,7 +633,7 @@ impl Run {
     }
 
     fn close_fd(&mut self, fd: usize) {
-        let Some((id, ..)) = self.fds.get_mut(fd).and_then(Option::take) else {
+        let Some(ObjectFile { id, .. }) = self.fds.get_mut(fd).and_then(Option::take) else {
             return;
         };
         self.device.close_object_fd(id);
@@ -576,19 +655,35 @@ impl Run {
             assert_eq!(result, Err(Error::NoSuchHandle(handle)));
             return;
         };
-        match (self.things[index].offset, result) {
-            (Some(known), result) => assert_eq!(result, Ok(known)),
-            (None, Ok(offset)) => {
-                self.things[index].offset = Some(offset);
-                self.offsets.push(offset);
-            }
-            (None, Err(error)) => {
-                assert_eq!(error, Error::NoSpace);
-                let space = self.limits.offset_space.get();
-                let taken = self.things.iter().filter(|thing| thing.offset.is_some());
-                assert!(taken.clone().count() > 0 || self.things[index].pages > space);
-            }
+        if let Some(known) = self.things[index].offset {
+            assert_eq!(result, Ok(known));
+            return;
         }
+        let expected = self.best_fit(self.things[index].pages);
+        assert_eq!(result.ok(), expected, "{result:?}");
+        if let Some(offset) = expected {
+            self.things[index].offset = Some(offset);
+            self.offsets.push(offset);
+        } else {
+            assert_eq!(result, Err(Error::NoSpace));
+        }
+    }
+
+    /// The smallest gap that is large enough, the lowest of those.
+    fn best_fit(&self, pages: u64) -> Option<FakeOffset> {
+        let taken = |thing: &Thing| Some((thing.offset?.get(), thing.pages * PAGE_SIZE));
+        let mut taken: Vec<_> = self.things.iter().filter_map(taken).collect();
+        taken.push((FakeOffset::BASE + self.limits.offset_space.bytes(), 0));
+        taken.sort();
+        let mut start = FakeOffset::BASE;
+        let mut gaps = Vec::new();
+        for (next, size) in taken {
+            gaps.push((next - start, start));
+            start = next + size;
+        }
+        gaps.retain(|(size, _)| *size >= pages * PAGE_SIZE);
+        gaps.sort();
+        FakeOffset::new(gaps.first()?.1)
     }
 
     fn mapped_by(&self, user: u32) -> u64 {
@@ -600,7 +695,7 @@ impl Run {
                 }
             }
             for (fd, mapped) in &thing.mapped_by_fd {
-                if self.fds[*fd].is_some_and(|(_, _, maker)| maker == user) {
+                if self.fds[*fd].is_some_and(|fd| fd.user == user) {
                     pages += mapped;
                 }
             }
@@ -635,10 +730,10 @@ impl Run {
             assert_eq!(result, Err(Error::NotAllowed));
         } else if pages > thing.pages {
             assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
-        } else if mood == Mood::Waits {
-            assert_eq!(result, Err(Error::NotReady(Ticket(2))));
         } else if counted + pages > self.limits.mapped_per_uid.get() {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+        } else if mood == Mood::Waits {
+            assert_eq!(result, Err(Error::NotReady(Ticket(2))));
         } else {
             assert!(result.is_ok(), "{result:?}");
             *thing.mapped.entry(number).or_default() += pages;
@@ -665,7 +760,13 @@ impl Run {
     }
 
     fn map_fd(&mut self, fd: usize, skip: u64, pages: u64, write: bool) {
-        let Some(&Some((id, writeable, user))) = self.fds.get(fd) else {
+        let Some(&Some(ObjectFile {
+            id,
+            write: writeable,
+            user,
+            ..
+        })) = self.fds.get(fd)
+        else {
             return;
         };
         let (offset, size) = (skip * PAGE_SIZE, pages * PAGE_SIZE);
@@ -691,7 +792,7 @@ impl Run {
     }
 
     fn unmap_fd(&mut self, fd: usize, pages: u64) {
-        let Some(&Some((id, ..))) = self.fds.get(fd) else {
+        let Some(&Some(ObjectFile { id, .. })) = self.fds.get(fd) else {
             return;
         };
         self.device.unmap(Mapper::Object(id), 0, pages * PAGE_SIZE);
@@ -802,13 +903,7 @@ impl Run {
                 .iter()
                 .flatten()
                 .filter(|(_, whose)| *whose == user);
-            let fds = self
-                .fds
-                .iter()
-                .flatten()
-                .filter(|(_, _, maker)| *maker == user);
-            let handles = self.things.iter().flat_map(|thing| thing.handles.keys());
-            let handles = handles.filter(|(open, _)| self.who(*open).unwrap().1 == user);
+            let fds = self.fds.iter().flatten().filter(|fd| fd.user == user);
             assert_eq!(account.opens as usize, opens.count());
             assert_eq!(
                 account.objects as usize,
@@ -822,7 +917,7 @@ impl Run {
                     .map(|t| t.pages)
                     .sum::<u64>()
             );
-            assert_eq!(account.handles as usize, handles.count());
+            assert_eq!(account.handles, self.places_of(user));
             assert_eq!(account.object_fds as usize, fds.count());
             assert_eq!(account.mapped.get(), self.mapped_by(user));
         }
