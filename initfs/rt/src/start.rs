@@ -1,0 +1,97 @@
+//! How a program begins and ends.
+
+use core::panic::PanicInfo;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use syscall::CallFlags;
+use syscall::flag::ContextVerb;
+
+use crate::protocol::{Call, PROCESS_FD, StartInfo, THREAD_FD};
+use crate::say;
+
+/// Makes `$main` (a `fn() -> u8`, the exit code) the program's entry point.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        /// Where the bootstrap process starts the program: an aligned stack, the start
+        /// information's address in rsi.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        extern "C" fn _start() -> ! {
+            ::core::arch::naked_asm!(
+                "xor ebp, ebp",
+                "mov rdi, rsi",
+                "call {run}",
+                "ud2",
+                run = sym __run_main,
+            )
+        }
+
+        extern "C" fn __run_main(info: *mut $crate::protocol::StartInfo) -> ! {
+            // SAFETY: only `_start` calls this, once, with what the bootstrap process passed.
+            unsafe { $crate::start::run(info, $main) }
+        }
+    };
+}
+
+static INFO: AtomicPtr<StartInfo> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Runs a program; called by [`entry!`].
+///
+/// # Safety
+///
+/// `info` is what the bootstrap process passed, and this is called once, first.
+pub unsafe fn run(info: *mut StartInfo, main: fn() -> u8) -> ! {
+    INFO.store(info, Ordering::Release);
+    exit(main())
+}
+
+/// What the program was started with; `None` in the bootstrap process itself.
+pub fn info() -> Option<&'static StartInfo> {
+    let info = NonNull::new(INFO.load(Ordering::Acquire))?;
+    // SAFETY: `run` stored the address of a page that stays mapped and that nobody writes to.
+    Some(unsafe { info.as_ref() })
+}
+
+/// The program's name and its arguments.
+pub fn arguments() -> impl Iterator<Item = &'static str> {
+    let bytes = info().map_or(&[][..], |info| {
+        let start = core::ptr::from_ref(info).cast::<u8>();
+        // SAFETY: the bootstrap process put the arguments right behind the structure.
+        unsafe {
+            core::slice::from_raw_parts(
+                start.add(StartInfo::ARGUMENTS),
+                info.argument_bytes as usize,
+            )
+        }
+    });
+    bytes
+        .split_inclusive(|&byte| byte == 0)
+        .map(|argument| core::str::from_utf8(&argument[..argument.len() - 1]).unwrap_or(""))
+}
+
+/// Ends the process, all its threads included.
+pub fn exit(code: u8) -> ! {
+    let metadata = [Call::Exit as u64, code.into()];
+    // The bootstrap process ends this context before it answers; without one (in the bootstrap
+    // process itself) the context ends itself.
+    let _ = syscall::call_wo(PROCESS_FD, &[], CallFlags::empty(), &metadata);
+    loop {
+        let _ = syscall::write(THREAD_FD, &(ContextVerb::ForceKill as usize).to_ne_bytes());
+    }
+}
+
+/// The exit code of a program that panicked.
+pub const PANICKED: u8 = 101;
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    let name = arguments().next().unwrap_or("bootstrap");
+    let message = info.message();
+    match info.location() {
+        Some(at) => say!("# {name} panicked at {at}: {message}"),
+        None => say!("# {name} panicked: {message}"),
+    }
+    exit(PANICKED)
+}

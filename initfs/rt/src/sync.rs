@@ -1,0 +1,150 @@
+//! Locks and queues between the threads of a process, over the kernel's futexes.
+
+use alloc::collections::VecDeque;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use lock_api::{GuardSend, RawMutex};
+use syscall::flag::{FUTEX_WAIT, FUTEX_WAKE};
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+/// Held, and somebody waits.
+const CONTENDED: u32 = 2;
+
+/// A mutex of one word that waits in the kernel (Drepper's "Futexes Are Tricky", mutex 2).
+#[derive(Debug)]
+pub struct RawFutex(AtomicU32);
+
+// SAFETY: whoever makes the word go from free to held, with acquire ordering, has the lock until
+// it releases it; everybody else waits or fails.
+unsafe impl RawMutex for RawFutex {
+    // The constant is how `lock_api` initialises; each use makes a lock of its own.
+    #[allow(clippy::declare_interior_mutable_const)]
+    const INIT: Self = Self(AtomicU32::new(FREE));
+
+    type GuardMarker = GuardSend;
+
+    fn lock(&self) {
+        if self.try_lock() {
+            return;
+        }
+        while self.0.swap(CONTENDED, Ordering::Acquire) != FREE {
+            futex_wait(&self.0, CONTENDED);
+        }
+    }
+
+    fn try_lock(&self) -> bool {
+        self.0
+            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    unsafe fn unlock(&self) {
+        if self.0.swap(FREE, Ordering::Release) == CONTENDED {
+            futex_wake(&self.0, 1);
+        }
+    }
+}
+
+/// A mutex whose waiters sleep in the kernel.
+pub type Mutex<T> = lock_api::Mutex<RawFutex, T>;
+
+/// A flag that is set once and that threads can wait for.
+#[derive(Debug, Default)]
+pub struct Event(AtomicU32);
+
+impl Event {
+    /// Not set.
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Sets it and wakes everybody.
+    pub fn set(&self) {
+        self.0.store(1, Ordering::Release);
+        futex_wake(&self.0, i32::MAX as usize);
+    }
+
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
+    /// Waits until it is set.
+    pub fn wait(&self) {
+        while !self.is_set() {
+            futex_wait(&self.0, 0);
+        }
+    }
+}
+
+/// A queue without bound between threads.
+#[derive(Debug)]
+pub struct Queue<T> {
+    items: Mutex<VecDeque<T>>,
+    /// Counts what was ever pushed, so that a push between a look and a sleep is noticed.
+    pushed: AtomicU32,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue.
+    pub const fn new() -> Self {
+        Self {
+            items: Mutex::new(VecDeque::new()),
+            pushed: AtomicU32::new(0),
+        }
+    }
+
+    /// Adds an item and wakes one waiter.
+    pub fn push(&self, item: T) {
+        self.items.lock().push_back(item);
+        self.pushed.fetch_add(1, Ordering::Release);
+        futex_wake(&self.pushed, 1);
+    }
+
+    /// The oldest item, if there is one.
+    pub fn try_pop(&self) -> Option<T> {
+        self.items.lock().pop_front()
+    }
+
+    /// The oldest item; waits for one.
+    pub fn pop(&self) -> T {
+        loop {
+            let seen = self.pushed.load(Ordering::Acquire);
+            if let Some(item) = self.try_pop() {
+                return item;
+            }
+            futex_wait(&self.pushed, seen);
+        }
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Sleeps while the word is `expected`; may wake without reason.
+fn futex_wait(word: &AtomicU32, expected: u32) {
+    let address = word.as_ptr().cast::<i32>();
+    // SAFETY: the word outlives the call; the kernel reads it only. An error (the word has
+    // changed, an interrupt) is a wake-up, and every caller looks at the word again.
+    let _ = unsafe {
+        syscall::futex(
+            address,
+            FUTEX_WAIT,
+            expected as i32,
+            0,
+            core::ptr::null_mut(),
+        )
+    };
+}
+
+fn futex_wake(word: &AtomicU32, count: usize) {
+    let address = word.as_ptr().cast::<i32>();
+    let count = i32::try_from(count).unwrap_or(i32::MAX);
+    // SAFETY: the kernel uses the address as a key and does not write there. Waking fails only
+    // for an address that is not mapped.
+    let _ = unsafe { syscall::futex(address, FUTEX_WAKE, count, 0, core::ptr::null_mut()) };
+}

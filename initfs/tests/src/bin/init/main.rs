@@ -1,0 +1,86 @@
+//! The program that the image is for: runs the promises of `promises.txt` one by one and prints
+//! TAP. With `test=<name>` on the kernel's command line, that one only; with `bench=1`, the
+//! measurements instead.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod bench;
+mod smoke;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use libredox::Fd;
+use libredox::flag::O_RDONLY;
+use rt::say;
+
+rt::entry!(main);
+
+/// Why a promise is not kept.
+#[derive(Debug)]
+enum Broken {
+    /// A call that should have worked: which, and the errno.
+    Call(&'static str, syscall::Error),
+    /// What was expected, and what is.
+    Differs(&'static str, String),
+}
+
+type Outcome = Result<(), Broken>;
+
+/// A promise and the function that keeps it.
+struct Promise {
+    name: &'static str,
+    keep: fn() -> Outcome,
+}
+
+/// The names that the runner expects, a line each.
+const NAMES: &str = include_str!("../../../promises.txt");
+
+fn main() -> u8 {
+    let environment = environment();
+    if value(&environment, "bench").is_some() {
+        return bench::run();
+    }
+    let only = value(&environment, "test");
+    let names: Vec<_> = NAMES
+        .lines()
+        .filter(|name| only.is_none_or(|only| only == *name))
+        .collect();
+    say!("TAP version 14");
+    say!("1..{}", names.len());
+    let mut kept = true;
+    for (number, name) in (1..).zip(&names) {
+        let promise = smoke::PROMISES.iter().find(|promise| promise.name == *name);
+        match promise.map(|promise| (promise.keep)()) {
+            Some(Ok(())) => {
+                say!("ok {number} - {name}");
+                continue;
+            }
+            Some(Err(Broken::Call(what, error))) => say!("# {what}: {error}"),
+            Some(Err(Broken::Differs(what, is))) => say!("# {what}: {is}"),
+            None => say!("# there is no such promise"),
+        }
+        say!("not ok {number} - {name}");
+        kept = false;
+    }
+    u8::from(!kept)
+}
+
+/// The kernel's command line, a word a line.
+fn environment() -> String {
+    let mut bytes = alloc::vec![0; 4096];
+    let read = Fd::open("/scheme/sys/env", O_RDONLY, 0).and_then(|file| file.read(&mut bytes));
+    bytes.truncate(read.unwrap_or(0));
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+fn value<'a>(environment: &'a str, key: &str) -> Option<&'a str> {
+    environment
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .find(|(name, _)| *name == key)
+        .map(|(_, value)| value)
+}

@@ -1,0 +1,172 @@
+//! The tasks: build, boot, judge.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::image::{Image, check_kernel};
+use crate::qemu::{End, Machine, Qemu, Setup};
+use crate::report::{Line, Report};
+use crate::unusable;
+
+/// The image's tests, a name a line.
+const PROMISES: &str = include_str!("../../initfs/tests/promises.txt");
+/// How much of the log a failed run shows.
+const TAIL: usize = 40;
+/// What a kernel that has panicked needs for its stack trace.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What to boot, and on what.
+#[derive(Args)]
+struct Target {
+    /// The kernel: the file `kernel` of a Redox build or image
+    #[arg(long, env = "REDOX_KERNEL", value_name = "PATH")]
+    kernel: PathBuf,
+    /// The machine type
+    #[arg(long, default_value = "q35")]
+    machine: Machine,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(64..=65536))]
+    memory: u32,
+    /// Seconds after which the run has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    time_limit: u64,
+    /// Write all that the machine says to this file
+    #[arg(long, value_name = "FILE")]
+    keep_log: Option<PathBuf>,
+}
+
+/// `cargo xtask boot`.
+#[derive(Args)]
+pub struct Boot {
+    #[command(flatten)]
+    target: Target,
+    /// How many processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    smp: u8,
+    /// Run this test only
+    #[arg(long, value_name = "NAME")]
+    test: Option<String>,
+    /// Wait for a debugger on port 1234, without time limit
+    #[arg(long)]
+    gdb: bool,
+}
+
+/// `cargo xtask bench`.
+#[derive(Args)]
+pub struct Bench {
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Boot {
+    /// Whether all tests passed.
+    ///
+    /// # Errors
+    ///
+    /// The run could not be made.
+    pub fn run(&self) -> Result<bool> {
+        let (expected, command_line) = match &self.test {
+            None => (PROMISES.lines().collect(), String::new()),
+            Some(name) => {
+                let known = PROMISES.lines().find(|known| known == name);
+                let known = known.ok_or_else(|| unknown_test(name))?;
+                (vec![known], format!("test={name}"))
+            }
+        };
+        if self.gdb {
+            println!("# waiting for: gdb -ex 'target remote :1234'");
+        }
+        let setup = |image| Setup {
+            image,
+            machine: self.target.machine,
+            processors: self.smp,
+            memory: self.target.memory,
+            command_line: &command_line,
+            count_instructions: false,
+            debugger: self.gdb,
+        };
+        self.target.run(setup, &expected)
+    }
+}
+
+fn unknown_test(name: &str) -> anyhow::Error {
+    let known: Vec<_> = PROMISES.lines().collect();
+    unusable(format!("no test {name}; there are: {}", known.join(", ")))
+}
+
+impl Bench {
+    /// Whether all measurements were taken.
+    ///
+    /// # Errors
+    ///
+    /// The run could not be made.
+    pub fn run(&self) -> Result<bool> {
+        let setup = |image| Setup {
+            image,
+            machine: self.target.machine,
+            processors: 1,
+            memory: self.target.memory,
+            command_line: "bench=1",
+            count_instructions: true,
+            debugger: false,
+        };
+        self.target.run(setup, &[])
+    }
+}
+
+impl Target {
+    fn run<'a>(
+        &self,
+        setup: impl FnOnce(&'a std::path::Path) -> Setup<'a>,
+        expected: &[&str],
+    ) -> Result<bool> {
+        let kernel = check_kernel(&self.kernel)?;
+        let image = Image::build(&kernel)?;
+        image.check_memory(self.memory)?;
+        let directory: &'a std::path::Path = Box::leak(image.directory.into_boxed_path());
+        let setup = setup(directory);
+        let limit = (!setup.debugger).then(|| Duration::from_secs(self.time_limit));
+        let mut qemu = Qemu::start(&setup, limit)?;
+
+        let mut report = Report::default();
+        let mut log = Vec::new();
+        let end = loop {
+            let line = match qemu.line() {
+                Ok(line) => line,
+                Err(end) => break end,
+            };
+            match report.take(&line) {
+                Line::Show => println!("{line}"),
+                Line::Log => {}
+                Line::Panic => qemu.hurry(LAST_WORDS),
+            }
+            log.push(line);
+        };
+        let went_off = end == End::Off;
+        if went_off && qemu.status()?.code() == Some(3) {
+            // The loader has said why.
+            return Err(unusable("the loader refused the image"));
+        }
+        if let Some(path) = &self.keep_log {
+            let text = log.join("\n") + "\n";
+            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+
+        let faults = report.faults(expected, went_off);
+        if faults.is_empty() {
+            return Ok(true);
+        }
+        println!("\nThe last the machine said:");
+        for line in log.iter().skip(log.len().saturating_sub(TAIL)) {
+            println!("    {line}");
+        }
+        for fault in &faults {
+            println!("FAILED: {fault}");
+        }
+        Ok(false)
+    }
+}

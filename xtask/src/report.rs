@@ -1,0 +1,169 @@
+//! What the machine says, judged: TAP by the tests, the last words of the bootstrap process, and
+//! the kernel's panics.
+
+use std::collections::BTreeMap;
+
+/// What the runner does with a line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Line {
+    /// Print it.
+    Show,
+    /// Keep it for the log.
+    Log,
+    /// The kernel has panicked: nothing more will come but its stack trace.
+    Panic,
+}
+
+/// The verdict over a run, as it grows.
+#[derive(Debug, Default)]
+pub struct Report {
+    results: BTreeMap<String, bool>,
+    planned: Option<usize>,
+    ended: Option<String>,
+    panicked: bool,
+}
+
+impl Report {
+    /// Takes a line into account.
+    pub fn take(&mut self, line: &str) -> Line {
+        if line.contains("PANIC") {
+            self.panicked = true;
+            return Line::Panic;
+        }
+        if let Some(ended) = line.strip_prefix("gem-boot: ") {
+            self.ended = Some(ended.to_owned());
+            return Line::Show;
+        }
+        if let Some(count) = line.strip_prefix("1..") {
+            self.planned = count.parse().ok();
+            return Line::Show;
+        }
+        if let Some((name, kept)) = result(line) {
+            self.results.insert(name.to_owned(), kept);
+            return Line::Show;
+        }
+        let shown = ["#", "TAP ", "loader: ", "bench "];
+        if shown.iter().any(|prefix| line.starts_with(prefix)) {
+            Line::Show
+        } else {
+            Line::Log
+        }
+    }
+
+    /// What is wrong, a sentence each, where these tests were expected and the machine went off
+    /// by itself or not.
+    pub fn faults(&self, expected: &[&str], went_off: bool) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.panicked {
+            faults.push("the kernel panicked".to_owned());
+        } else if !went_off {
+            faults.push("time is up".to_owned());
+        }
+        match self.ended.as_deref() {
+            Some("init ended: Exited(0)") => {}
+            Some(ended) => faults.push(ended.to_owned()),
+            None => faults.push("the run did not come to its end".to_owned()),
+        }
+        for name in expected {
+            match self.results.get(*name) {
+                Some(true) => {}
+                Some(false) => faults.push(format!("{name} failed")),
+                None => faults.push(format!("{name} did not run")),
+            }
+        }
+        if self
+            .planned
+            .is_some_and(|planned| planned != expected.len())
+        {
+            faults.push("the image planned other tests than expected".to_owned());
+        }
+        faults
+    }
+}
+
+/// The name and outcome of a TAP result line.
+fn result(line: &str) -> Option<(&str, bool)> {
+    let (kept, rest) = match line.strip_prefix("not ok ") {
+        Some(rest) => (false, rest),
+        None => (true, line.strip_prefix("ok ")?),
+    };
+    let (_, name) = rest.split_once(" - ")?;
+    Some((name, kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(lines: &[&str]) -> Report {
+        let mut report = Report::default();
+        for line in lines {
+            report.take(line);
+        }
+        report
+    }
+
+    const END: &str = "gem-boot: init ended: Exited(0)";
+
+    #[test]
+    fn a_run_in_which_everything_held_has_no_faults() {
+        let report = report(&["TAP version 14", "1..2", "ok 1 - a", "ok 2 - b", END]);
+        assert!(report.faults(&["a", "b"], true).is_empty());
+    }
+
+    #[test]
+    fn a_failed_test_is_a_fault() {
+        let report = report(&[
+            "1..2",
+            "ok 1 - a",
+            "not ok 2 - b",
+            "gem-boot: init ended: Exited(1)",
+        ]);
+        assert_eq!(
+            report.faults(&["a", "b"], true),
+            ["init ended: Exited(1)", "b failed"]
+        );
+    }
+
+    #[test]
+    fn a_test_that_did_not_run_is_a_fault() {
+        let report = report(&["1..1", "ok 1 - a", END]);
+        assert_eq!(
+            report.faults(&["a", "b"], true),
+            [
+                "b did not run",
+                "the image planned other tests than expected"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_kernel_panic_is_a_fault_and_stops_the_run() {
+        let mut report = report(&["1..1", "ok 1 - a"]);
+        assert_eq!(report.take("KERNEL PANIC: at the disco"), Line::Panic);
+        let faults = report.faults(&["a"], false);
+        assert_eq!(
+            faults,
+            ["the kernel panicked", "the run did not come to its end"]
+        );
+    }
+
+    #[test]
+    fn a_run_that_does_not_end_is_late() {
+        let report = report(&["1..1", "ok 1 - a"]);
+        assert_eq!(
+            report.faults(&["a"], false),
+            ["time is up", "the run did not come to its end"]
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_logs_is_not_shown() {
+        let mut report = Report::default();
+        assert_eq!(
+            report.take("kernel::startup:INFO -- Memory: 510 MB"),
+            Line::Log
+        );
+        assert_eq!(report.take("# a diagnostic"), Line::Show);
+    }
+}
