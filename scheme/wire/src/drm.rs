@@ -338,7 +338,7 @@ mod tests {
             (GET_UNIQUE, 8),
         ] {
             assert!(
-                Call::decode(number, &bytes[..length]).is_ok(),
+                Call::decode(number, &bytes[..length], length).is_ok(),
                 "{number:#x}"
             );
             assert_eq!(
@@ -371,7 +371,7 @@ mod tests {
     fn ioctls_that_we_do_not_have_are_unknown() {
         for number in [0x03, 0x2d, 0x3a, 0x40, 0xa0, 0xff] {
             assert_eq!(
-                Call::decode(number, &[]),
+                Call::decode(number, &[], 0),
                 Err(Malformed::UnknownCall(number))
             );
         }
