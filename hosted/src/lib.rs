@@ -83,7 +83,7 @@
 //!   are. One daemon a kernel, though it may make several schemes. No event queues (ENOSYS):
 //!   an answer that triggers events is accepted, and nobody hears of them.
 //! - The daemon's own calls on its files cannot be interrupted, and end with ENODEV when it
-//!   closes its scheme.
+//!   closes its scheme. One thread reads the socket of a scheme.
 //!
 //! # Limits
 //!

@@ -149,6 +149,13 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_on_open_files_is_raised_as_far_as_it_goes() {
+        FdBudget::claim().unwrap();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!(soft, hard);
+    }
+
+    #[test]
     fn nobody_can_resize_a_memory_file() {
         let memfd = Memfd::new(PageCount::new(2).unwrap()).unwrap();
         assert_eq!(ftruncate(&memfd, 4096), Err(Errno::EPERM));

@@ -407,6 +407,16 @@ mod tests {
     }
 
     #[test]
+    fn a_full_file_table_is_refused_and_said() {
+        let mut pages = MemfdPages::new().unwrap();
+        pages.memfds_max = 0;
+        let set = pages.allocate(request(1)).unwrap();
+        let full = NotReady::Refused(PlatformError::FileTableFull);
+        assert_eq!(pages.window(&set), Err(full));
+        pages.free(Uid(1000), set);
+    }
+
+    #[test]
     fn addresses_are_never_used_twice() {
         let mut pages = MemfdPages::new().unwrap();
         let first = pages.allocate(request(3)).unwrap();

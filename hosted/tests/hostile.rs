@@ -35,6 +35,8 @@ fn main() -> ExitCode {
             two_kernels_in_one_process_are_refused,
             who_finds_no_daemon_is_told_what_to_do,
             files_do_not_pile_up,
+            parcels_are_limited,
+            killed_clients_leave_nothing,
         ],
         entries![
             speaks_nonsense,
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
             finds_nobody,
             answers,
             comes_and_goes,
+            makes_parcels,
+            lives_dangerously,
         ],
     )
 }
@@ -607,4 +611,94 @@ fn comes_and_goes() {
     };
     // SAFETY: at any address.
     unsafe { call::mmap(args) }.unwrap();
+}
+
+fn parcels_are_limited() {
+    let mut daemon = Daemon::start();
+    let client = daemon.client("makes_parcels");
+    daemon.serve_open(20);
+    daemon.expect_close(20);
+    daemon.finish(client);
+}
+
+fn makes_parcels() {
+    let fd = open("x");
+    let mut parcels = Vec::new();
+    let refused = loop {
+        match client::to_parcel(fd) {
+            Ok(parcel) => parcels.push(parcel),
+            Err(error) => break error.errno,
+        }
+    };
+    assert_eq!(refused, libc::ENFILE);
+    assert!(parcels.len() > 10);
+    parcels.truncate(1);
+    // A closed parcel makes room, as soon as the kernel has seen it.
+    while client::to_parcel(fd).is_err() {}
+}
+
+fn killed_clients_leave_nothing() {
+    let mut daemon = Daemon::start();
+    let (_, window) = daemon.object(4);
+    let before = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut live = std::collections::HashSet::new();
+    let mut last_id = 1000;
+    for _ in 0..60 {
+        let mut clients = [0, 1].map(|_| daemon.client("lives_dangerously"));
+        let end = Instant::now() + Duration::from_micros(5_000 + random.next() % 40_000);
+        let mut killed = false;
+        loop {
+            if !killed && Instant::now() > end {
+                clients.iter_mut().for_each(common::Client::kill);
+                killed = true;
+            }
+            let Some(sqe) = daemon.next_within(Duration::from_millis(20)) else {
+                if killed {
+                    break;
+                }
+                continue;
+            };
+            match Opcode::try_from_raw(sqe.opcode) {
+                Some(Opcode::OpenAt | Opcode::Dup) => {
+                    last_id += 1;
+                    live.insert(last_id);
+                    daemon.answer(&sqe, last_id);
+                }
+                Some(Opcode::MmapPrep) => daemon.answer(&sqe, window),
+                Some(Opcode::CloseMsg) => assert!(live.remove(&sqe.args[0]), "closed twice"),
+                _ => daemon.answer(&sqe, 0),
+            }
+        }
+    }
+    assert!(last_id > 1300, "too few files were opened to say anything");
+    assert_eq!(live.len(), 0, "every file was closed");
+    assert_eq!(std::fs::read_dir("/proc/self/fd").unwrap().count(), before);
+}
+
+fn lives_dangerously() {
+    loop {
+        let fd = open("x");
+        let named = call::dup(fd, b"handle/1").unwrap();
+        let parcel = client::to_parcel(named).unwrap();
+        let args = call::MmapArgs {
+            addr: std::ptr::null_mut(),
+            length: 4 * PAGE,
+            prot: libc::PROT_READ as u32,
+            flags: libc::MAP_SHARED as u32,
+            fd: named,
+            offset: 0,
+        };
+        // SAFETY: at any address.
+        let address = unsafe { call::mmap(args) }.unwrap();
+        call::close(named).unwrap();
+        call::call_rw(fd, &mut [0; 3000], CallFlags::empty(), &[1]).unwrap();
+        let again = client::from_parcel(parcel).unwrap();
+        // SAFETY: the middle of a mapping that nobody uses.
+        unsafe { call::munmap(address.wrapping_byte_add(PAGE), PAGE) }.unwrap();
+        // SAFETY: the same mapping.
+        unsafe { call::munmap(address, 4 * PAGE) }.unwrap();
+        call::close(again).unwrap();
+        call::close(fd).unwrap();
+    }
 }

@@ -466,11 +466,7 @@ fn a_mapping_that_was_asked_for_can_be_cancelled() {
     let client = daemon.client("is_interrupted");
     daemon.serve_open(20);
     let prepare = daemon.expect(Opcode::MmapPrep);
-    // It must be waiting by now.
-    std::thread::sleep(Duration::from_millis(50));
-    // SAFETY: the process is a child that was not waited for.
-    unsafe { libc::kill(client.pid() as i32, libc::SIGALRM) };
-    let cancel = daemon.expect(Opcode::Cancel);
+    let cancel = daemon.interrupt(&client);
     assert_eq!(cancel.tag, prepare.tag);
     daemon.fail(&prepare, libc::ECANCELED);
     expect_checkpoint(&mut daemon);
@@ -478,15 +474,8 @@ fn a_mapping_that_was_asked_for_can_be_cancelled() {
     client.finish();
 }
 
-extern "C" fn do_nothing(_: libc::c_int) {}
-
 fn is_interrupted() {
-    // SAFETY: a handler that does nothing, without SA_RESTART.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as usize;
-        libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut());
-    }
+    common::be_interruptible();
     let fd = open("x");
     assert_eq!(
         errno(map_with(fd, PAGE, 0, READ_WRITE, SHARED, 0)),

@@ -4,11 +4,12 @@ mod common;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::os::unix::thread::JoinHandleExt;
 use std::process::{Command, ExitCode};
 use std::ptr;
 use std::time::Duration;
 
-use common::{Client, Daemon, PAGE, entries, errno, open, tell_daemon, wait_for_daemon};
+use common::{Daemon, PAGE, entries, errno, open, tell_daemon, wait_for_daemon};
 use gem::units::{Gid, Identity, Pid, Uid};
 use hosted::client::{self, Fork};
 use libredox::call::{self, MmapArgs};
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
             a_file_opened_for_a_dead_client_is_closed,
             a_signal_cancels_once_and_the_answer_decides,
             an_open_by_path_is_not_cancelled,
+            a_signal_interrupts_the_daemons_read,
             a_call_that_waits_does_not_hold_up_other_threads,
             any_thread_can_be_interrupted,
             identities_can_be_dropped_but_not_regained,
@@ -162,23 +164,6 @@ fn opens_one() {
     open("x");
 }
 
-extern "C" fn do_nothing(_: libc::c_int) {}
-
-/// Has SIGALRM interrupt what this process waits in.
-fn be_interruptible() {
-    // SAFETY: a handler that does nothing, without SA_RESTART.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as usize;
-        libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut());
-    }
-}
-
-fn signal(client: &Client) {
-    // SAFETY: the process is a child that was not waited for.
-    unsafe { libc::kill(client.pid() as i32, libc::SIGALRM) };
-}
-
 fn a_signal_cancels_once_and_the_answer_decides() {
     let mut daemon = Daemon::start();
     let client = daemon.client("is_signalled");
@@ -187,14 +172,11 @@ fn a_signal_cancels_once_and_the_answer_decides() {
     let answers = [-libc::ECANCELED, -libc::EINTR, 7];
     for answer in answers {
         let call = daemon.expect(Opcode::Call);
-        // It must be waiting by now.
-        std::thread::sleep(Duration::from_millis(50));
-        signal(&client);
-        let cancel = daemon.expect(Opcode::Cancel);
+        let cancel = daemon.interrupt(&client);
         assert_eq!(cancel.tag, call.tag);
         assert!(cancel.sqe_flags.contains(SqeFlags::ONEWAY));
         assert_eq!((cancel.args, cancel.caller), ([0; 6], 0));
-        signal(&client);
+        client.signal();
         assert!(
             daemon.next_within(Duration::from_millis(50)).is_none(),
             "once"
@@ -206,7 +188,7 @@ fn a_signal_cancels_once_and_the_answer_decides() {
 }
 
 fn is_signalled() {
-    be_interruptible();
+    common::be_interruptible();
     let fd = open("x");
     assert_eq!(errno(call_it(fd, 0)), libc::EINTR);
     assert_eq!(errno(call_it(fd, 0)), libc::EINTR);
@@ -218,15 +200,30 @@ fn an_open_by_path_is_not_cancelled() {
     let client = daemon.client("is_signalled_opening");
     let open = daemon.expect(Opcode::OpenAt);
     std::thread::sleep(Duration::from_millis(50));
-    signal(&client);
+    client.signal();
     assert!(daemon.next_within(Duration::from_millis(50)).is_none());
     daemon.answer(&open, 20);
     daemon.expect_close(20);
     client.finish();
 }
 
+fn a_signal_interrupts_the_daemons_read() {
+    common::be_interruptible();
+    let daemon = Daemon::start();
+    // SAFETY: no precondition.
+    let reader = unsafe { libc::pthread_self() };
+    let signaller = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        // SAFETY: the thread waits for this one to end.
+        unsafe { libc::pthread_kill(reader, libc::SIGALRM) };
+    });
+    let read = call::read(daemon.socket.inner().raw(), &mut [0; 64]);
+    assert_eq!(errno(read), libc::EINTR);
+    signaller.join().unwrap();
+}
+
 fn is_signalled_opening() {
-    be_interruptible();
+    common::be_interruptible();
     open("x");
 }
 
@@ -276,7 +273,6 @@ fn any_thread_can_be_interrupted() {
     let mut client = daemon.client("signals_its_threads");
     daemon.serve_open(20);
     let calls = [daemon.expect(Opcode::Call), daemon.expect(Opcode::Call)];
-    std::thread::sleep(Duration::from_millis(50));
     // One of the two threads receives, the other sleeps; both hear their signal.
     client.go();
     let mut cancelled = [
@@ -295,14 +291,17 @@ fn any_thread_can_be_interrupted() {
 }
 
 fn signals_its_threads() {
-    be_interruptible();
+    common::be_interruptible();
     let fd = open("x");
     let threads = [0, 1].map(|word| std::thread::spawn(move || errno(call_it(fd, word))));
     wait_for_daemon();
-    for thread in &threads {
-        use std::os::unix::thread::JoinHandleExt;
-        // SAFETY: the thread was not joined.
-        unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGALRM) };
+    // Again and again, as a signal that comes before a thread waits does not interrupt it.
+    while !threads.iter().all(std::thread::JoinHandle::is_finished) {
+        for thread in &threads {
+            // SAFETY: the thread was not joined.
+            unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGALRM) };
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(
         threads.map(|thread| thread.join().unwrap()),

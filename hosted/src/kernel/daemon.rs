@@ -4,7 +4,7 @@
 //! The daemon has four kinds of files: the capability to make schemes, the name space, scheme
 //! sockets, and files of schemes (its own). Its calls on the last are like a client's, but that
 //! the calling thread waits here; the thread that reads the scheme's socket must not make any,
-//! or it waits for itself, as on Redox.
+//! or it waits for itself, as on Redox. One thread reads a scheme's socket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

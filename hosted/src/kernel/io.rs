@@ -43,6 +43,11 @@ pub(super) fn inbox() -> Box<[u8]> {
     vec![0; size_of::<Request>() + PAYLOAD_MAX].into_boxed_slice()
 }
 
+/// A descriptor to be given up when no other is free.
+pub(super) fn spare() -> Option<OwnedFd> {
+    std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
+}
+
 /// Watches what is there from the start.
 pub(super) fn register(epoll: &Epoll, listener: &Listener, wake: &EventFd) -> nix::Result<()> {
     epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
@@ -118,14 +123,31 @@ impl State {
             // SAFETY: accept4 has just made this descriptor, for us alone.
             Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return,
-            Err(error) => return log::warn!("cannot accept a client: {error}"),
+            Err(error) => {
+                log::warn!("cannot accept a client: {error}");
+                return self.turn_away();
+            }
         };
         if self.clients.len() >= self.budget.clients {
-            return log::warn!("a client was refused: {} are connected", self.clients.len());
+            return log::debug!("a client was refused: there are enough");
         }
         if let Err(reason) = self.admit(socket) {
             log::debug!("a client was refused: {reason}");
         }
+    }
+
+    /// Takes a client off the listening socket and lets it go, where no descriptor is free: it
+    /// would be reported as ready for ever.
+    fn turn_away(&mut self) {
+        self.spare = None;
+        if let Some(listener) = &self.listener {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            if let Ok(fd) = accept4(listener.as_fd().as_raw_fd(), flags) {
+                // SAFETY: accept4 has just made this descriptor, for us alone.
+                drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+        self.spare = spare();
     }
 
     fn admit(&mut self, socket: OwnedFd) -> std::result::Result<(), &'static str> {
@@ -303,7 +325,7 @@ impl State {
         op: Op,
         request: &Request,
     ) -> Result<OwnedFd> {
-        if self.parcels.count() >= self.budget.parcels {
+        if !self.parcels.has_room(id, self.budget.parcels) {
             return Err(Error::new(ENFILE));
         }
         let content = if op == Op::Fork {
@@ -319,7 +341,7 @@ impl State {
         let watch = |end: std::os::fd::BorrowedFd<'_>| {
             epoll.add(end, EpollEvent::new(EpollFlags::empty(), token))
         };
-        let made = self.parcels.make(token, content, watch);
+        let made = self.parcels.make(token, id, content, watch);
         made.map_err(|_| Error::new(EMFILE))
     }
 

@@ -26,6 +26,7 @@ mod syscalls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io as stdio;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -107,6 +108,7 @@ impl Shared {
             next_token: io::FIRST_TOKEN,
             parcels: Parcels::default(),
             files: FdTable::default(),
+            spare: io::spare(),
             inbox: io::inbox(),
         };
         Ok(Self {
@@ -156,6 +158,8 @@ struct State {
     parcels: Parcels,
     /// The daemon's own file descriptors.
     files: FdTable<File>,
+    /// See [`io::spare`].
+    spare: Option<OwnedFd>,
     /// Where messages are received.
     inbox: Box<[u8]>,
 }

@@ -9,12 +9,15 @@
 //! choose.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::collections::hash_map::Entry;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::fstat;
 
+use super::call::ClientId;
 use super::files::{Description, FdTable};
 
 /// What a parcel stands for.
@@ -36,6 +39,7 @@ struct Key {
 struct Parcel {
     content: Content,
     key: Key,
+    maker: ClientId,
     _end: OwnedFd,
 }
 
@@ -44,18 +48,23 @@ struct Parcel {
 pub(crate) struct Parcels {
     parcels: HashMap<u64, Parcel>,
     by_key: HashMap<Key, u64>,
+    /// How many of each maker there are.
+    made: HashMap<ClientId, usize>,
 }
 
 impl Parcels {
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.parcels.len()
+    /// Whether `maker` may make one more, where there may be `most` in all: nobody gets more
+    /// than an eighth of them.
+    pub(crate) fn has_room(&self, maker: ClientId, most: usize) -> bool {
+        let made = self.made.get(&maker).copied().unwrap_or(0);
+        self.parcels.len() < most && made < most.div_ceil(8)
     }
 
     /// Makes a parcel; `watch` is told of the kernel's end. Returns the end to send.
     pub(crate) fn make(
         &mut self,
         token: u64,
+        maker: ClientId,
         content: Content,
         watch: impl FnOnce(BorrowedFd<'_>) -> nix::Result<()>,
     ) -> nix::Result<OwnedFd> {
@@ -66,8 +75,10 @@ impl Parcels {
         let parcel = Parcel {
             content,
             key,
+            maker,
             _end: end,
         };
+        *self.made.entry(maker).or_default() += 1;
         self.parcels.insert(token, parcel);
         self.by_key.insert(key, token);
         Ok(sent)
@@ -85,6 +96,12 @@ impl Parcels {
             return false;
         };
         self.by_key.remove(&parcel.key);
+        if let Entry::Occupied(mut made) = self.made.entry(parcel.maker) {
+            *made.get_mut() -= 1;
+            if *made.get() == 0 {
+                made.remove();
+            }
+        }
         true
     }
 }
@@ -98,7 +115,6 @@ fn key(fd: BorrowedFd<'_>) -> nix::Result<Key> {
 
 /// The number that Linux gives to a socket and to no other.
 fn cookie(fd: BorrowedFd<'_>) -> nix::Result<u64> {
-    use std::os::fd::AsRawFd;
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: option value and length are alive, unaliased and of the size that `length` says.
@@ -111,6 +127,6 @@ fn cookie(fd: BorrowedFd<'_>) -> nix::Result<u64> {
             &raw mut length,
         )
     };
-    nix::errno::Errno::result(result)?;
+    Errno::result(result)?;
     Ok(cookie)
 }

@@ -160,17 +160,27 @@ impl Daemon {
         let fd = self.socket.inner().raw();
         call::fcntl(fd, syscall::F_SETFL, syscall::O_NONBLOCK).unwrap();
         let end = Instant::now() + time;
-        let mut found = None;
+        let mut found = self.read.pop_front();
         while found.is_none() && Instant::now() < end {
             let mut sqe = Sqe::default();
-            found = self.read.pop_front();
-            if found.is_none() && call::read(fd, &mut sqe).is_ok() {
-                found = Some(sqe);
+            match call::read(fd, &mut sqe) {
+                Ok(_) => found = Some(sqe),
+                Err(_) => std::thread::sleep(Duration::from_micros(200)),
             }
-            std::thread::sleep(Duration::from_millis(1));
         }
         call::fcntl(fd, syscall::F_SETFL, 0).unwrap();
         found
+    }
+
+    /// Signals `client`, which is about to wait in a call or does, until its call is cancelled.
+    pub fn interrupt(&mut self, client: &Client) -> Sqe {
+        loop {
+            client.signal();
+            if let Some(sqe) = self.next_within(Duration::from_millis(20)) {
+                assert_eq!(sqe.opcode, Opcode::Cancel as u8);
+                return sqe;
+            }
+        }
     }
 
     /// Writes completions; how many counted.
@@ -293,6 +303,12 @@ impl Client {
         self.child.id().into()
     }
 
+    /// Sends SIGALRM, see [`be_interruptible`].
+    pub fn signal(&self) {
+        // SAFETY: the process is a child that was not waited for.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGALRM) };
+    }
+
     /// Lets the client go on from [`wait_for_daemon`].
     pub fn go(&mut self) {
         writeln!(self.input).unwrap();
@@ -334,6 +350,18 @@ pub fn wait_for_daemon() {
 /// In a client: what the daemon gets from [`Client::told`].
 pub fn tell_daemon(line: impl std::fmt::Display) {
     println!("{line}");
+}
+
+extern "C" fn do_nothing(_: libc::c_int) {}
+
+/// In a client: has SIGALRM interrupt what it waits in.
+pub fn be_interruptible() {
+    // SAFETY: a handler that does nothing, without SA_RESTART.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as usize;
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+    }
 }
 
 /// In a client: opens `path` in the test scheme.
