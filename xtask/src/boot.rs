@@ -80,16 +80,13 @@ impl Boot {
         if self.gdb {
             println!("# waiting for: gdb -ex 'target remote :1234'");
         }
-        let setup = |image| Setup {
-            image,
-            machine: self.target.machine,
+        self.target.run(&Run {
             processors: self.smp,
-            memory: self.target.memory,
             command_line: &command_line,
             count_instructions: false,
             debugger: self.gdb,
-        };
-        self.target.run(setup, &expected)
+            expected: &expected,
+        })
     }
 }
 
@@ -105,30 +102,39 @@ impl Bench {
     ///
     /// The run could not be made.
     pub fn run(&self) -> Result<bool> {
-        let setup = |image| Setup {
-            image,
-            machine: self.target.machine,
+        self.target.run(&Run {
             processors: 1,
-            memory: self.target.memory,
             command_line: "bench=1",
             count_instructions: true,
             debugger: false,
-        };
-        self.target.run(setup, &[])
+            expected: &[],
+        })
     }
 }
 
+/// What the tasks do differently.
+struct Run<'a> {
+    processors: u8,
+    command_line: &'a str,
+    count_instructions: bool,
+    debugger: bool,
+    expected: &'a [&'a str],
+}
+
 impl Target {
-    fn run<'a>(
-        &self,
-        setup: impl FnOnce(&'a std::path::Path) -> Setup<'a>,
-        expected: &[&str],
-    ) -> Result<bool> {
+    fn run(&self, run: &Run) -> Result<bool> {
         let kernel = check_kernel(&self.kernel)?;
         let image = Image::build(&kernel)?;
         image.check_memory(self.memory)?;
-        let directory: &'a std::path::Path = Box::leak(image.directory.into_boxed_path());
-        let setup = setup(directory);
+        let setup = Setup {
+            image: &image.directory,
+            machine: self.machine,
+            processors: run.processors,
+            memory: self.memory,
+            command_line: run.command_line,
+            count_instructions: run.count_instructions,
+            debugger: run.debugger,
+        };
         let limit = (!setup.debugger).then(|| Duration::from_secs(self.time_limit));
         let mut qemu = Qemu::start(&setup, limit)?;
 
@@ -156,7 +162,7 @@ impl Target {
             fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
 
-        let faults = report.faults(expected, went_off);
+        let faults = report.faults(run.expected, went_off);
         if faults.is_empty() {
             return Ok(true);
         }
