@@ -163,3 +163,74 @@ impl From<NotReady> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Counted;
+    use crate::units::Uid;
+    use alloc::string::ToString;
+
+    #[test]
+    fn every_error_has_the_errno_that_a_client_expects() {
+        let handle = Handle::new(1).unwrap();
+        let name = Name::new(5).unwrap();
+        let pages = PageCount::new(9).unwrap();
+        let range = Error::Range { offset: 1, size: 2 };
+        for (error, errno) in [
+            (Error::NoSuchHandle(handle), 2),
+            (Error::NoSuchName(name), 2),
+            (Error::Platform(PlatformError::Failed), 5),
+            (Error::NoSuchOpen, 9),
+            (Error::NoSuchObjectFd, 9),
+            (Error::NotReady(Ticket(1)), 11),
+            (Error::OutOfMemory, 12),
+            (LedgerError::Total(pages).into(), 12),
+            (LedgerError::Memory(Uid(1), pages).into(), 12),
+            (Error::Binding, 13),
+            (Error::NotAllowed, 13),
+            (Error::ReadOnly, 13),
+            (Error::MasterElsewhere, 16),
+            (Error::NotMappable, 19),
+            (Error::Platform(PlatformError::NoSuchMemory), 19),
+            (Error::NotClosable(handle), 22),
+            (Error::ObjectSize(pages), 22),
+            (Error::Dumb, 22),
+            (Error::NoSuchOffset(1), 22),
+            (range, 22),
+            (Error::NoSuchMagic, 22),
+            (Error::NotMaster, 22),
+            (Error::Platform(PlatformError::FileTableFull), 23),
+            (LedgerError::Opens(3).into(), 24),
+            (LedgerError::Mapped(Uid(1), pages).into(), 24),
+            (LedgerError::Count(Uid(1), Counted::Handles, 3).into(), 24),
+            (LedgerError::OpenCount(Counted::ObjectFds, 3).into(), 24),
+            (Error::NoSpace, 28),
+        ] {
+            assert_eq!(error.errno().get(), errno, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_message_names_what_was_wrong() {
+        for (error, text) in [
+            (
+                Error::NoSuchHandle(Handle::new(7).unwrap()),
+                "no handle 7 in this open",
+            ),
+            (
+                LedgerError::Count(Uid(1000), Counted::Objects, 5).into(),
+                "uid 1000 may have 5 objects",
+            ),
+            (
+                Error::Range {
+                    offset: 0x1000,
+                    size: 5,
+                },
+                "5 bytes from 0x1000 are not inside the object",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

@@ -12,6 +12,8 @@ mod look;
 mod map;
 mod master;
 mod share;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::BTreeMap;
 use core::mem::take;
