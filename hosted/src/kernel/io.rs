@@ -15,12 +15,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, SockFlag, accept4, getsockopt, sockopt};
-use syscall::error::{EBADF, EINTR, EINVAL, EIO, EMFILE, ENFILE, EPROTO, Error, Result};
+use syscall::error::{EINTR, EIO, EPROTO, Error, Result};
 use zerocopy::FromBytes;
 
 use super::call::{After, Caller, ClientId, Context, Unmapping};
 use super::client::Client;
-use super::parcel::Content;
 use super::reply::Attachment;
 use super::syscalls::{Invocation, Step};
 use super::{Shared, State};
@@ -99,9 +98,7 @@ impl State {
             _ if self.clients.contains_key(&ClientId(token)) => {
                 self.client_event(ClientId(token), events);
             }
-            _ => {
-                self.parcels.hang_up(token);
-            }
+            _ => self.parcels.hang_up(token),
         }
     }
 
@@ -305,56 +302,6 @@ impl State {
             client.greeted = true;
             let credentials = client.context.credentials();
             self.reply_with(caller, Ok(0), credentials, &[], None);
-        }
-    }
-
-    fn make_parcel(&mut self, id: ClientId, caller: &Caller, op: Op, request: &Request) {
-        let end = self.try_make_parcel(id, caller, op, request);
-        match end {
-            Ok(end) => {
-                self.reply_with(caller, Ok(0), 0, &[], Some(Attachment::Owned(end)));
-            }
-            Err(error) => self.reply(caller, Err(error)),
-        }
-    }
-
-    fn try_make_parcel(
-        &mut self,
-        id: ClientId,
-        caller: &Caller,
-        op: Op,
-        request: &Request,
-    ) -> Result<OwnedFd> {
-        if !self.parcels.has_room(id, self.budget.parcels) {
-            return Err(Error::new(ENFILE));
-        }
-        let content = if op == Op::Fork {
-            let client = self.clients.get(&id).ok_or(Error::new(EBADF))?;
-            Content::Table(client.fds.clone())
-        } else {
-            let fd = usize::try_from(request.fd).unwrap_or(usize::MAX);
-            Content::File(self.description(caller, fd)?)
-        };
-        let token = self.token();
-        let epoll = self.epoll.clone();
-        // A hang-up is reported without being asked for; what a holder writes is nobody's.
-        let watch = |end: std::os::fd::BorrowedFd<'_>| {
-            epoll.add(end, EpollEvent::new(EpollFlags::empty(), token))
-        };
-        let made = self.parcels.make(token, id, content, watch);
-        made.map_err(|_| Error::new(EMFILE))
-    }
-
-    fn open_parcel(&mut self, id: ClientId, parcel: &OwnedFd, op: Op) -> Result<usize> {
-        let content = self.parcels.open(parcel.as_fd()).ok_or(Error::new(EBADF))?;
-        let client = self.clients.get_mut(&id).ok_or(Error::new(EBADF))?;
-        match (op, content) {
-            (Op::Unparcel, Content::File(description)) => client.fds.insert(description.clone(), 0),
-            (Op::Adopt, Content::Table(table)) if client.fds.is_empty() => {
-                client.fds = table.clone();
-                Ok(0)
-            }
-            _ => Err(Error::new(EINVAL)),
         }
     }
 

@@ -14,11 +14,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::fstat;
+use syscall::error::{EBADF, EINVAL, EMFILE, ENFILE, Error, Result};
 
-use super::call::ClientId;
+use super::State;
+use super::call::{Caller, ClientId};
 use super::files::{Description, FdTable};
+use super::reply::Attachment;
+use crate::proto::{Op, Request};
 
 /// What a parcel stands for.
 #[derive(Clone, Debug)]
@@ -90,10 +95,10 @@ impl Parcels {
         Some(&self.parcels.get(token)?.content)
     }
 
-    /// The last copy is closed. Whether `token` was a parcel's.
-    pub(crate) fn hang_up(&mut self, token: u64) -> bool {
+    /// The last copy of the parcel that epoll knows by `token` is closed.
+    pub(crate) fn hang_up(&mut self, token: u64) {
         let Some(parcel) = self.parcels.remove(&token) else {
-            return false;
+            return;
         };
         self.by_key.remove(&parcel.key);
         if let Entry::Occupied(mut made) = self.made.entry(parcel.maker) {
@@ -102,7 +107,59 @@ impl Parcels {
                 made.remove();
             }
         }
-        true
+    }
+}
+
+impl State {
+    /// Makes a parcel of a file, or of the whole table, and sends it.
+    pub(super) fn make_parcel(&mut self, id: ClientId, caller: &Caller, op: Op, request: &Request) {
+        let end = self.try_make_parcel(id, caller, op, request);
+        match end {
+            Ok(end) => {
+                self.reply_with(caller, Ok(0), 0, &[], Some(Attachment::Owned(end)));
+            }
+            Err(error) => self.reply(caller, Err(error)),
+        }
+    }
+
+    fn try_make_parcel(
+        &mut self,
+        id: ClientId,
+        caller: &Caller,
+        op: Op,
+        request: &Request,
+    ) -> Result<OwnedFd> {
+        if !self.parcels.has_room(id, self.budget.parcels) {
+            return Err(Error::new(ENFILE));
+        }
+        let content = if op == Op::Fork {
+            let client = self.clients.get(&id).ok_or(Error::new(EBADF))?;
+            Content::Table(client.fds.clone())
+        } else {
+            let fd = usize::try_from(request.fd).unwrap_or(usize::MAX);
+            Content::File(self.description(caller, fd)?)
+        };
+        let token = self.token();
+        let epoll = self.epoll.clone();
+        // A hang-up is reported without being asked for; what a holder writes is nobody's.
+        let watch =
+            |end: BorrowedFd<'_>| epoll.add(end, EpollEvent::new(EpollFlags::empty(), token));
+        let made = self.parcels.make(token, id, content, watch);
+        made.map_err(|_| Error::new(EMFILE))
+    }
+
+    /// Gives a client what a parcel stands for.
+    pub(super) fn open_parcel(&mut self, id: ClientId, parcel: &OwnedFd, op: Op) -> Result<usize> {
+        let content = self.parcels.open(parcel.as_fd()).ok_or(Error::new(EBADF))?;
+        let client = self.clients.get_mut(&id).ok_or(Error::new(EBADF))?;
+        match (op, content) {
+            (Op::Unparcel, Content::File(description)) => client.fds.insert(description.clone(), 0),
+            (Op::Adopt, Content::Table(table)) if client.fds.is_empty() => {
+                client.fds = table.clone();
+                Ok(0)
+            }
+            _ => Err(Error::new(EINVAL)),
+        }
     }
 }
 
