@@ -275,6 +275,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
         #[test]
         fn a_table_numbers_as_a_set_would(
             operations in proptest::collection::vec((1u32..200, 1u32..600), 1..12)
@@ -302,7 +304,9 @@ mod tests {
                 prop_assert_eq!(table.len() as usize, model.len());
             }
         }
+    }
 
+    proptest! {
         #[test]
         fn the_tree_of_bits_is_a_set_with_a_minimum(
             operations in proptest::collection::vec((any::<bool>(), 0usize..300_000), 1..200)
