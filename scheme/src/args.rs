@@ -79,9 +79,12 @@ pub struct Serve {
     pub max_object: Option<u64>,
 
     /// Most handles of one open node
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_HANDLES))]
     pub max_handles: Option<u32>,
 }
+
+/// Far from where the low half of a result is taken for an errno (docs/decisions.md).
+const MAX_HANDLES: i64 = 1 << 24;
 
 /// The largest number of MiB whose size in bytes is a sensible number: 8 EiB.
 const MAX_MIB: u64 = 1 << 43;

@@ -1,7 +1,8 @@
 //! Native calls: three metadata words in, one packed result out, no payload.
 //!
-//! Results stay below the range of errno (the last 4095 values of a word), so that a result can
-//! never be taken for an error.
+//! Results cannot be taken for errors: the kernel of August 2026 looks at the low 32 bits only
+//! (`redox_syscall` 0.9.2, `Error::demux`), where an errno is a small negative number. Handles
+//! are small, names have 31 bits, offsets are whole pages.
 
 use crate::Malformed;
 
