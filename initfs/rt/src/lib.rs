@@ -22,6 +22,7 @@ pub mod start;
 pub mod symbols;
 pub mod sync;
 pub mod thread;
+pub mod time;
 
 mod debug;
 

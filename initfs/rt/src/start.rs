@@ -1,6 +1,5 @@
 //! How a program begins and ends.
 
-use core::panic::PanicInfo;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -8,7 +7,6 @@ use syscall::CallFlags;
 use syscall::flag::ContextVerb;
 
 use crate::protocol::{Call, PROCESS_FD, StartInfo, THREAD_FD};
-use crate::say;
 
 /// Makes `$main` (a `fn() -> u8`, the exit code) the program's entry point.
 #[macro_export]
@@ -85,13 +83,14 @@ pub fn exit(code: u8) -> ! {
 /// The exit code of a program that panicked.
 pub const PANICKED: u8 = 101;
 
+#[cfg(feature = "program")]
 #[panic_handler]
-fn panic(info: &PanicInfo) -> ! {
+fn panic(info: &core::panic::PanicInfo) -> ! {
     let name = arguments().next().unwrap_or("bootstrap");
     let message = info.message();
     match info.location() {
-        Some(at) => say!("# {name} panicked at {at}: {message}"),
-        None => say!("# {name} panicked: {message}"),
+        Some(at) => crate::say!("# {name} panicked at {at}: {message}"),
+        None => crate::say!("# {name} panicked: {message}"),
     }
     exit(PANICKED)
 }

@@ -6,6 +6,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use lock_api::{GuardSend, RawMutex};
 use syscall::flag::{FUTEX_WAIT, FUTEX_WAKE};
 
+use crate::time::Instant;
+
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 /// Held, and somebody waits.
@@ -29,7 +31,7 @@ unsafe impl RawMutex for RawFutex {
             return;
         }
         while self.0.swap(CONTENDED, Ordering::Acquire) != FREE {
-            futex_wait(&self.0, CONTENDED);
+            futex_wait(&self.0, CONTENDED, None);
         }
     }
 
@@ -73,7 +75,7 @@ impl Event {
     /// Waits until it is set.
     pub fn wait(&self) {
         while !self.is_set() {
-            futex_wait(&self.0, 0);
+            futex_wait(&self.0, 0, None);
         }
     }
 }
@@ -114,7 +116,21 @@ impl<T> Queue<T> {
             if let Some(item) = self.try_pop() {
                 return item;
             }
-            futex_wait(&self.pushed, seen);
+            futex_wait(&self.pushed, seen, None);
+        }
+    }
+
+    /// The oldest item; waits for one until `deadline`.
+    pub fn pop_until(&self, deadline: Instant) -> Option<T> {
+        loop {
+            let seen = self.pushed.load(Ordering::Acquire);
+            if let Some(item) = self.try_pop() {
+                return Some(item);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            futex_wait(&self.pushed, seen, Some(deadline));
         }
     }
 }
@@ -125,20 +141,17 @@ impl<T> Default for Queue<T> {
     }
 }
 
-/// Sleeps while the word is `expected`; may wake without reason.
-fn futex_wait(word: &AtomicU32, expected: u32) {
+/// Sleeps while the word is `expected`, at most until `deadline`; may wake without reason.
+fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
     let address = word.as_ptr().cast::<i32>();
-    // SAFETY: the word outlives the call; the kernel reads it only. An error (the word has
-    // changed, an interrupt) is a wake-up, and every caller looks at the word again.
-    let _ = unsafe {
-        syscall::futex(
-            address,
-            FUTEX_WAIT,
-            expected as i32,
-            0,
-            core::ptr::null_mut(),
-        )
-    };
+    let deadline = deadline.map(Instant::to_time_spec);
+    let deadline = deadline
+        .as_ref()
+        .map_or(0, |time| core::ptr::from_ref(time) as usize);
+    let unused = core::ptr::null_mut();
+    // SAFETY: word and deadline outlive the call; the kernel reads them only. An error (the word
+    // has changed, an interrupt, time is up) is a wake-up, and every caller looks again.
+    let _ = unsafe { syscall::futex(address, FUTEX_WAIT, expected as i32, deadline, unused) };
 }
 
 fn futex_wake(word: &AtomicU32, count: usize) {

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod bench;
+mod pages;
 mod smoke;
 
 use alloc::string::String;
@@ -53,7 +54,8 @@ fn main() -> u8 {
     say!("1..{}", names.len());
     let mut kept = true;
     for (number, name) in (1..).zip(&names) {
-        let promise = smoke::PROMISES.iter().find(|promise| promise.name == *name);
+        let mut promises = smoke::PROMISES.iter().chain(pages::PROMISES);
+        let promise = promises.find(|promise| promise.name == *name);
         match promise.map(|promise| (promise.keep)()) {
             Some(Ok(())) => {
                 say!("ok {number} - {name}");
@@ -75,6 +77,21 @@ fn environment() -> String {
     let read = Fd::open("/scheme/sys/env", O_RDONLY, 0).and_then(|file| file.read(&mut bytes));
     bytes.truncate(read.unwrap_or(0));
     String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Turns an errno into why a promise is broken.
+fn in_call(what: &'static str) -> impl Fn(syscall::Error) -> Broken {
+    move |error| Broken::Call(what, error)
+}
+
+fn expect<T: PartialEq + core::fmt::Debug>(what: &'static str, is: T, should: T) -> Outcome {
+    if is == should {
+        return Ok(());
+    }
+    Err(Broken::Differs(
+        what,
+        alloc::format!("{is:?}, not {should:?}"),
+    ))
 }
 
 fn value<'a>(environment: &'a str, key: &str) -> Option<&'a str> {

@@ -1,7 +1,6 @@
 //! Promises of the image itself: runtime, bootstrap process and kernel do together what the tests
 //! of the graphics-memory server build on.
 
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -12,9 +11,9 @@ use rt::process::{Command, Process};
 use rt::protocol::{Ended, FIRST_HANDED_FD};
 use rt::sync::{Mutex, Queue};
 use syscall::CallFlags;
-use syscall::error::{ENODEV, Error};
+use syscall::error::ENODEV;
 
-use crate::{Broken, Outcome, Promise};
+use crate::{Broken, Outcome, Promise, expect, in_call};
 
 /// All of them.
 pub const PROMISES: &[Promise] = &[
@@ -95,17 +94,6 @@ impl Drop for Daemon {
 fn ask(fd: usize, words: &[u64]) -> Result<usize, Broken> {
     libredox::call::call_rw(fd, &mut [], CallFlags::empty(), words)
         .map_err(|error| Broken::Call("call the daemon", error.into()))
-}
-
-fn in_call(what: &'static str) -> impl Fn(Error) -> Broken {
-    move |error| Broken::Call(what, error)
-}
-
-fn expect<T: PartialEq + core::fmt::Debug>(what: &'static str, is: T, should: T) -> Outcome {
-    if is == should {
-        return Ok(());
-    }
-    Err(Broken::Differs(what, format!("{is:?}, not {should:?}")))
 }
 
 fn threads() -> Outcome {

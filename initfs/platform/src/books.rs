@@ -1,0 +1,466 @@
+//! The books over arenas: which pages are whose, which are free, which are being cleared. No
+//! system calls, no clock: what has to be done goes out as [`Job`]s, and comes back as [`Done`].
+//!
+//! An arena belongs to one user and one kind of memory for as long as it is mapped, so that pages
+//! go from one user to another through the kernel only. Pages are handed out clean: fresh ones
+//! are, and what comes back is cleared before it is free again. An arena of which nothing is
+//! used any more goes back to the kernel after a while.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use gem::pages::{Caching, Extent, Extents, NotReady, PageRequest, PageSet, PlatformError, Ticket};
+use gem::units::{PAGE_SIZE, PageCount, PhysAddr, Uid};
+use syscall::error::{EACCES, ENODEV, ENOENT, ENOMEM, EOPNOTSUPP};
+
+use crate::free_map::FreeMap;
+
+/// The fewest pages an arena has, where memory allows: 2 MiB.
+pub const ARENA_PAGES: u64 = 512;
+
+/// Memory that is alike: of one user, cached alike, and in one piece or not.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Class {
+    owner: u32,
+    kind: Kind,
+}
+
+/// A kind of memory.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Kind {
+    caching: u8,
+    contiguous: bool,
+}
+
+impl Kind {
+    /// How many kinds there are.
+    pub const COUNT: usize = 6;
+
+    /// A number below [`Kind::COUNT`].
+    pub fn index(self) -> usize {
+        usize::from(self.caching) * 2 + usize::from(self.contiguous)
+    }
+
+    /// Whether each mapping of it is one piece of physical memory.
+    pub fn is_contiguous(self) -> bool {
+        self.contiguous
+    }
+
+    /// The memory scheme's path for it (kernel: `src/scheme/memory.rs`).
+    pub fn path(self) -> &'static str {
+        [
+            "/scheme/memory/zeroed@wb",
+            "/scheme/memory/zeroed@wb?phys_contiguous",
+            "/scheme/memory/zeroed@wc",
+            "/scheme/memory/zeroed@wc?phys_contiguous",
+            "/scheme/memory/zeroed@uc",
+            "/scheme/memory/zeroed@uc?phys_contiguous",
+        ][self.index()]
+    }
+}
+
+impl Class {
+    fn of(request: &PageRequest) -> Self {
+        let caching = match request.caching {
+            Caching::WriteBack => 0,
+            Caching::WriteCombining => 1,
+            Caching::Uncached => 2,
+        };
+        Self {
+            owner: request.owner.0,
+            kind: Kind {
+                caching,
+                contiguous: request.contiguous,
+            },
+        }
+    }
+
+    /// The user.
+    pub fn owner(self) -> Uid {
+        Uid(self.owner)
+    }
+
+    /// The kind of memory.
+    pub fn kind(self) -> Kind {
+        self.kind
+    }
+}
+
+/// Pages of the daemon's address space: the first one's number, and how many.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Span {
+    /// The address of the first byte, divided by the size of a page.
+    pub first: u64,
+    /// How many; at least one.
+    pub pages: u64,
+}
+
+impl Span {
+    fn end(self) -> u64 {
+        self.first + self.pages
+    }
+
+    /// The address of the first byte.
+    pub fn address(self) -> usize {
+        (self.first * PAGE_SIZE) as usize
+    }
+}
+
+/// Something for the worker to do.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Job {
+    /// Map an arena of `pages` pages (of at least `least`, if there is no more) and find out
+    /// where they lie.
+    Grow {
+        /// For whom, and what.
+        class: Class,
+        /// How many.
+        pages: u64,
+        /// How many at least.
+        least: u64,
+        /// To be reported.
+        ticket: Ticket,
+    },
+    /// Overwrite these pages with zeroes.
+    Clear {
+        /// Which.
+        span: Span,
+        /// To be reported.
+        ticket: Ticket,
+    },
+    /// Give these pages back to the kernel.
+    Unmap(Span),
+    /// Report when it is this long after the machine's start.
+    WakeAt(Duration),
+}
+
+/// Something that the worker has done.
+#[derive(Debug)]
+pub enum Done {
+    /// [`Job::Grow`]: the new arena and the physical address of each run of its pages, or the
+    /// errno.
+    Grown {
+        /// As in the job.
+        class: Class,
+        /// As in the job.
+        least: u64,
+        /// As in the job.
+        ticket: Ticket,
+        /// What came of it.
+        arena: Result<NewArena, i32>,
+    },
+    /// [`Job::Clear`].
+    Cleared {
+        /// As in the job.
+        span: Span,
+        /// As in the job.
+        ticket: Ticket,
+    },
+    /// [`Job::WakeAt`].
+    Awake,
+}
+
+/// An arena that has been mapped, every page of it backed, clean, and never moved again.
+#[derive(Debug)]
+pub struct NewArena {
+    /// Where it is.
+    pub span: Span,
+    /// Where its pages lie, in order.
+    pub extents: Vec<Extent>,
+}
+
+struct Arena {
+    class: Class,
+    span: Span,
+    /// (index of the first page in the arena, its physical address, pages), in order.
+    runs: Vec<(u64, PhysAddr, u64)>,
+    used: u64,
+    clearing: u64,
+}
+
+#[derive(Default)]
+struct ClassBooks {
+    free: FreeMap,
+    growing: Option<Ticket>,
+    /// The last growth failed for a request of so many pages; told once.
+    failed: Option<(u64, NotReady)>,
+    /// What is being cleared: pages by ticket.
+    clearing: BTreeMap<Ticket, u64>,
+}
+
+/// The books.
+pub struct Books {
+    classes: BTreeMap<Class, ClassBooks>,
+    arenas: BTreeMap<u64, Arena>,
+    /// Arenas of which nothing is used, and since when.
+    idle: BTreeMap<u64, Duration>,
+    idle_for: Duration,
+    wake_is_due: bool,
+    next_ticket: u64,
+    jobs: Vec<Job>,
+}
+
+impl Books {
+    /// Empty books. Unused arenas are given back after `idle_for`.
+    pub fn new(idle_for: Duration) -> Self {
+        Self {
+            classes: BTreeMap::new(),
+            arenas: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            idle_for,
+            wake_is_due: false,
+            next_ticket: 0,
+            jobs: Vec::new(),
+        }
+    }
+
+    /// How many pages are mapped.
+    pub fn mapped(&self) -> u64 {
+        self.arenas.values().map(|arena| arena.span.pages).sum()
+    }
+
+    /// What there is to do now.
+    pub fn take_jobs(&mut self) -> impl Iterator<Item = Job> + '_ {
+        self.jobs.drain(..)
+    }
+
+    /// Clean pages, or what to wait for.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotReady`].
+    pub fn allocate(&mut self, request: &PageRequest) -> Result<PageSet, NotReady> {
+        let class = Class::of(request);
+        let pages = request.pages.get();
+        let books = self.classes.entry(class).or_default();
+        if let Some(first) = books.free.take(pages) {
+            return self.hand_out(Span { first, pages });
+        }
+        if let Some((least, reason)) = books.failed
+            && pages >= least
+        {
+            books.failed = None;
+            return Err(reason);
+        }
+        // The one range under way that would do; if it does not in the end, the next try grows.
+        let enough = |&(_, &cleared): &(&Ticket, &u64)| cleared >= pages;
+        if let Some((&ticket, _)) = books.clearing.iter().find(enough) {
+            return Err(NotReady::Wait(ticket));
+        }
+        if let Some(ticket) = books.growing {
+            return Err(NotReady::Wait(ticket));
+        }
+        let size = pages.max(ARENA_PAGES);
+        let round = |pages: u64| {
+            let rounded = pages.checked_next_power_of_two();
+            if class.kind.contiguous {
+                rounded
+            } else {
+                Some(pages)
+            }
+        };
+        let (Some(size), Some(least)) = (round(size), round(pages)) else {
+            return Err(NotReady::OutOfMemory);
+        };
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        books.growing = Some(ticket);
+        self.jobs.push(Job::Grow {
+            class,
+            pages: size,
+            least,
+            ticket,
+        });
+        Err(NotReady::Wait(ticket))
+    }
+
+    fn hand_out(&mut self, span: Span) -> Result<PageSet, NotReady> {
+        let failed = NotReady::Refused(PlatformError::Failed);
+        let arena = self.arena_of(span.first).ok_or(failed)?;
+        arena.used += span.pages;
+        let (start, extents) = (arena.span.first, arena.extents(span));
+        self.idle.remove(&start);
+        PageSet::new(span.first * PAGE_SIZE, extents.ok_or(failed)?).ok_or(failed)
+    }
+
+    /// Takes pages back. A set that did not come from here is left alone.
+    pub fn free(&mut self, set: &PageSet) {
+        let span = span_of(set);
+        let Some(arena) = self.arena_of(span.first) else {
+            return;
+        };
+        if span.end() > arena.span.end() || span.pages > arena.used {
+            return;
+        }
+        arena.used -= span.pages;
+        arena.clearing += span.pages;
+        let class = arena.class;
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        let books = self.classes.entry(class).or_default();
+        books.clearing.insert(ticket, span.pages);
+        self.jobs.push(Job::Clear { span, ticket });
+    }
+
+    /// A round of [`Done`]s begins: what failed in an earlier one has been told, or nobody asks
+    /// any more.
+    pub fn begin_round(&mut self) {
+        for books in self.classes.values_mut() {
+            books.failed = None;
+        }
+    }
+
+    /// Takes in what the worker has done, at `now` (since the machine's start); the ticket that
+    /// is finished by it.
+    pub fn finish(&mut self, done: Done, now: Duration) -> Option<Ticket> {
+        match done {
+            Done::Grown {
+                class,
+                least,
+                ticket,
+                arena,
+            } => {
+                let books = self.classes.entry(class).or_default();
+                books.growing = None;
+                match arena {
+                    Ok(arena) => self.add_arena(class, arena, now),
+                    Err(errno) => books.failed = Some((least, reason(errno))),
+                }
+                Some(ticket)
+            }
+            Done::Cleared { span, ticket } => {
+                self.cleared(span, ticket, now);
+                Some(ticket)
+            }
+            Done::Awake => {
+                self.wake_is_due = false;
+                self.retire(now);
+                None
+            }
+        }
+    }
+
+    fn add_arena(&mut self, class: Class, new: NewArena, now: Duration) {
+        let mut runs = Vec::with_capacity(new.extents.len());
+        let mut index = 0;
+        for extent in &new.extents {
+            runs.push((index, extent.start, extent.pages.get()));
+            index += extent.pages.get();
+        }
+        let span = new.span;
+        let arena = Arena {
+            class,
+            span,
+            runs,
+            used: 0,
+            clearing: 0,
+        };
+        self.arenas.insert(span.first, arena);
+        let books = self.classes.entry(class).or_default();
+        let bounds = (span.first, span.end());
+        books.free.put(span.first, span.pages, bounds);
+        // Whoever asked may have gone meanwhile.
+        self.note_idle(span.first, now);
+    }
+
+    fn cleared(&mut self, span: Span, ticket: Ticket, now: Duration) {
+        let Some(arena) = self.arena_of(span.first) else {
+            return;
+        };
+        arena.clearing -= span.pages;
+        let (class, whole) = (arena.class, arena.span);
+        let is_idle = arena.used == 0 && arena.clearing == 0;
+        let books = self.classes.entry(class).or_default();
+        books.clearing.remove(&ticket);
+        let bounds = (whole.first, whole.end());
+        books.free.put(span.first, span.pages, bounds);
+        if is_idle {
+            self.note_idle(whole.first, now);
+        }
+    }
+
+    fn note_idle(&mut self, arena: u64, now: Duration) {
+        self.idle.insert(arena, now);
+        if !self.wake_is_due {
+            self.wake_is_due = true;
+            self.jobs
+                .push(Job::WakeAt(now.saturating_add(self.idle_for)));
+        }
+    }
+
+    /// Gives back what has been idle for long enough.
+    fn retire(&mut self, now: Duration) {
+        let due = |since: Duration| since.saturating_add(self.idle_for);
+        let old: Vec<u64> = self
+            .idle
+            .iter()
+            .filter(|&(_, &since)| due(since) <= now)
+            .map(|(&arena, _)| arena)
+            .collect();
+        for start in old {
+            self.idle.remove(&start);
+            let Some(arena) = self.arenas.get(&start) else {
+                continue;
+            };
+            let (class, span) = (arena.class, arena.span);
+            let books = self.classes.entry(class).or_default();
+            if books.free.take_exactly(span.first, span.pages) {
+                self.arenas.remove(&start);
+                self.jobs.push(Job::Unmap(span));
+            }
+        }
+        if let Some(next) = self.idle.values().copied().map(due).min() {
+            self.wake_is_due = true;
+            self.jobs.push(Job::WakeAt(next));
+        }
+    }
+
+    fn arena_of(&mut self, page: u64) -> Option<&mut Arena> {
+        let (_, arena) = self.arenas.range_mut(..=page).next_back()?;
+        (page < arena.span.end()).then_some(arena)
+    }
+}
+
+impl Arena {
+    /// Where these pages of the arena lie.
+    fn extents(&self, span: Span) -> Option<Extents> {
+        let first = span.first - self.span.first;
+        let end = first + span.pages;
+        let before = self.runs.partition_point(|&(index, ..)| index <= first);
+        let runs = self.runs.get(before.checked_sub(1)?..)?;
+        let mut extents = Vec::new();
+        for &(index, start, pages) in runs.iter().take_while(|&&(index, ..)| index < end) {
+            let skipped = first.saturating_sub(index);
+            let length = (index + pages).min(end) - index - skipped;
+            extents.push(Extent {
+                start: start.checked_add(PageCount::new(skipped)?)?,
+                pages: PageCount::new(length)?,
+            });
+        }
+        Some(match extents.as_slice() {
+            [one] => Extents::One(*one),
+            _ => Extents::Many(Box::from(extents)),
+        })
+    }
+}
+
+/// The pages of a set that came from here.
+pub fn span_of(set: &PageSet) -> Span {
+    Span {
+        first: set.key() / PAGE_SIZE,
+        pages: set.pages().get(),
+    }
+}
+
+fn reason(errno: i32) -> NotReady {
+    match errno {
+        ENOMEM => NotReady::OutOfMemory,
+        ENOENT | EACCES | EOPNOTSUPP | ENODEV => NotReady::Refused(PlatformError::NoSuchMemory),
+        _ => NotReady::Refused(PlatformError::Failed),
+    }
+}
+
+#[cfg(test)]
+mod tests;

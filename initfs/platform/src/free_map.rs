@@ -1,0 +1,103 @@
+//! Free pages as ranges, found by length and by place in logarithmic time.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+/// Ranges of pages that do not overlap, joined where they touch and may be joined.
+#[derive(Debug, Default)]
+pub struct FreeMap {
+    /// Length by first page.
+    by_start: BTreeMap<u64, u64>,
+    /// (length, first page).
+    by_length: BTreeSet<(u64, u64)>,
+}
+
+impl FreeMap {
+    /// Takes `pages` pages out of the shortest range that has as many.
+    pub fn take(&mut self, pages: u64) -> Option<u64> {
+        let &(length, start) = self.by_length.range((pages, 0)..).next()?;
+        self.remove(start, length);
+        if length > pages {
+            self.add(start + pages, length - pages);
+        }
+        Some(start)
+    }
+
+    /// Puts `pages` pages from `start` on back, joined with what touches them inside `bounds`
+    /// (first page, and the one behind the last).
+    pub fn put(&mut self, mut start: u64, mut pages: u64, bounds: (u64, u64)) {
+        let left = self.by_start.range(..start).next_back();
+        if let Some((&left, &length)) = left
+            && left + length == start
+            && left >= bounds.0
+        {
+            self.remove(left, length);
+            start = left;
+            pages += length;
+        }
+        let right = start + pages;
+        if let Some(&length) = self.by_start.get(&right)
+            && right < bounds.1
+        {
+            self.remove(right, length);
+            pages += length;
+        }
+        self.add(start, pages);
+    }
+
+    /// Takes exactly this range out; whether it was there.
+    pub fn take_exactly(&mut self, start: u64, pages: u64) -> bool {
+        let there = self.by_start.get(&start) == Some(&pages);
+        if there {
+            self.remove(start, pages);
+        }
+        there
+    }
+
+    fn add(&mut self, start: u64, pages: u64) {
+        self.by_start.insert(start, pages);
+        self.by_length.insert((pages, start));
+    }
+
+    fn remove(&mut self, start: u64, pages: u64) {
+        self.by_start.remove(&start);
+        self.by_length.remove(&(pages, start));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: (u64, u64) = (0, u64::MAX);
+
+    #[test]
+    fn the_shortest_range_that_fits_is_used() {
+        let mut map = FreeMap::default();
+        map.put(100, 50, ALL);
+        map.put(200, 5, ALL);
+        map.put(300, 8, ALL);
+        assert_eq!(map.take(6), Some(300));
+        assert_eq!(map.take(5), Some(200));
+        assert_eq!(map.take(2), Some(306));
+        assert_eq!(map.take(51), None);
+    }
+
+    #[test]
+    fn what_touches_is_joined() {
+        let mut map = FreeMap::default();
+        map.put(10, 5, ALL);
+        map.put(20, 5, ALL);
+        map.put(15, 5, ALL);
+        assert!(map.take_exactly(10, 15));
+    }
+
+    #[test]
+    fn nothing_is_joined_across_a_bound() {
+        let mut map = FreeMap::default();
+        map.put(10, 5, (10, 15));
+        map.put(15, 5, (15, 20));
+        assert!(!map.take_exactly(10, 10));
+        assert!(map.take_exactly(10, 5));
+        assert!(map.take_exactly(15, 5));
+    }
+}

@@ -1,0 +1,100 @@
+//! The kernel's memory scheme: mapping, finding out where pages lie, how much is left.
+
+use core::sync::atomic::{Ordering, fence};
+
+use gem::units::{PAGE_SIZE, PhysAddr};
+use libredox::Fd;
+use libredox::call::MmapArgs;
+use libredox::error::Result;
+use libredox::flag::{MAP_PRIVATE, O_CLOEXEC, O_RDONLY, PROT_READ, PROT_WRITE};
+use syscall::CallFlags;
+
+use crate::books::{Kind, Span};
+
+/// Fds on the memory scheme, opened when they are first needed. Root only.
+#[derive(Default)]
+pub struct Memory {
+    kinds: [Option<Fd>; Kind::COUNT],
+    translation: Option<Fd>,
+}
+
+/// The fd in `slot`, opened at `path` if it is not yet.
+fn opened<'a>(slot: &'a mut Option<Fd>, path: &str) -> Result<&'a Fd> {
+    let fd = match slot.take() {
+        Some(fd) => fd,
+        None => Fd::open(path, O_RDONLY | O_CLOEXEC, 0)?,
+    };
+    Ok(slot.insert(fd))
+}
+
+impl Memory {
+    /// Maps `pages` fresh pages. They are backed by memory of their own only once written to.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM; ENOENT or EOPNOTSUPP where this kernel has no such memory; EACCES for others than
+    /// root.
+    pub fn map(&mut self, kind: Kind, pages: u64) -> Result<Span> {
+        let fd = opened(&mut self.kinds[kind.index()], kind.path())?;
+        let args = MmapArgs {
+            addr: core::ptr::null_mut(),
+            length: (pages * PAGE_SIZE) as usize,
+            prot: PROT_READ | PROT_WRITE,
+            flags: MAP_PRIVATE,
+            fd: fd.raw(),
+            offset: 0,
+        };
+        // SAFETY: without a fixed address the kernel maps where nothing is.
+        let address = unsafe { libredox::call::mmap(args) }?;
+        let first = address as u64 / PAGE_SIZE;
+        Ok(Span { first, pages })
+    }
+
+    /// Where a page that has been written to lies.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT where nothing is mapped.
+    pub fn locate(&mut self, page: u64) -> Result<PhysAddr> {
+        let fd = opened(&mut self.translation, "/scheme/memory/translation")?;
+        let mut address = (page * PAGE_SIZE).to_ne_bytes();
+        libredox::call::call_rw(fd.raw(), &mut address, CallFlags::empty(), &[])?;
+        Ok(PhysAddr::new(u64::from_ne_bytes(address)))
+    }
+
+    /// How many pages the machine has left.
+    ///
+    /// # Errors
+    ///
+    /// None but of a failing kernel.
+    pub fn free_pages(&mut self) -> Result<u64> {
+        let fd = opened(&mut self.translation, "/scheme/memory/translation")?;
+        Ok(fd.statvfs()?.f_bfree)
+    }
+}
+
+/// Overwrites pages with zeroes. Afterwards each has memory of its own.
+///
+/// # Safety
+///
+/// The pages are mapped, writeable, and nobody's.
+pub unsafe fn clear(span: Span) {
+    let start = span.address() as *mut u8;
+    // SAFETY: by contract.
+    unsafe { start.write_bytes(0, (span.pages * PAGE_SIZE) as usize) };
+    // Write-combined stores are not ordered by themselves: nobody may see the pages without the
+    // zeroes.
+    fence(Ordering::SeqCst);
+}
+
+/// Gives pages back to the kernel.
+///
+/// # Safety
+///
+/// Nobody uses them any more.
+pub unsafe fn unmap(span: Span) {
+    // SAFETY: by contract. It fails only where nothing is mapped.
+    let _ = unsafe {
+        libredox::call::munmap(span.address() as *mut (), (span.pages * PAGE_SIZE) as usize)
+    };
+}

@@ -1,0 +1,297 @@
+//! The memory worker: a thread that does what would make the socket's thread wait. Jobs are done
+//! in turns of a few hundred pages each, so that a large one does not keep small ones waiting.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use gem::pages::{Extent, Ticket};
+use gem::units::{PageCount, PhysAddr};
+use rt::sync::{Mutex, Queue};
+use rt::time::Instant;
+use syscall::error::{EIO, ENOMEM, Result};
+
+use crate::books::{Class, Done, Job, NewArena, Span};
+use crate::memory::{self, Memory};
+
+/// Pages to a turn.
+const TURN: u64 = 256;
+/// Pages that are left to the rest of the machine: touching a page that the kernel has no memory
+/// for ends the process.
+const RESERVE: u64 = 2048;
+
+/// Called after something has been done.
+pub type Notify = Box<dyn Fn() + Send>;
+
+/// What worker and owner share.
+pub struct Link {
+    /// To do.
+    pub jobs: Queue<Job>,
+    /// Done.
+    pub done: Queue<Done>,
+    /// Whom to tell.
+    pub notify: Mutex<Option<Notify>>,
+}
+
+impl Link {
+    fn report(&self, done: Done) {
+        self.done.push(done);
+        if let Some(notify) = &*self.notify.lock() {
+            notify();
+        }
+    }
+}
+
+/// Starts the worker. It ends with the process.
+///
+/// # Errors
+///
+/// ENOMEM, EMFILE.
+pub fn start() -> Result<Arc<Link>> {
+    let link = Arc::new(Link {
+        jobs: Queue::new(),
+        done: Queue::new(),
+        notify: Mutex::new(None),
+    });
+    let own = link.clone();
+    rt::thread::spawn(move || Worker::new(own).run())?;
+    Ok(link)
+}
+
+/// A job under way.
+enum Task {
+    Grow(Growth),
+    Clear {
+        whole: Span,
+        left: Span,
+        ticket: Ticket,
+    },
+}
+
+struct Growth {
+    class: Class,
+    least: u64,
+    ticket: Ticket,
+    span: Span,
+    extents: Vec<Extent>,
+    located: u64,
+}
+
+struct Worker {
+    link: Arc<Link>,
+    memory: Memory,
+    tasks: VecDeque<Task>,
+    alarm: Option<Duration>,
+    /// Pages that growths under way have not touched yet.
+    promised: u64,
+}
+
+impl Worker {
+    fn new(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            memory: Memory::default(),
+            tasks: VecDeque::new(),
+            alarm: None,
+            promised: 0,
+        }
+    }
+
+    fn run(mut self) {
+        loop {
+            if self.tasks.is_empty()
+                && let Some(job) = self.wait()
+            {
+                self.begin(job);
+            }
+            while let Some(job) = self.link.jobs.try_pop() {
+                self.begin(job);
+            }
+            self.ring();
+            if let Some(task) = self.tasks.pop_front() {
+                self.turn(task);
+            }
+        }
+    }
+
+    /// The next job; `None` when it is time for the alarm.
+    fn wait(&self) -> Option<Job> {
+        match self.alarm {
+            Some(alarm) => self.link.jobs.pop_until(Instant::from_start(alarm)),
+            None => Some(self.link.jobs.pop()),
+        }
+    }
+
+    fn ring(&mut self) {
+        let now = Instant::now().since_start();
+        if self.alarm.take_if(|alarm| *alarm <= now).is_some() {
+            self.link.report(Done::Awake);
+        }
+    }
+
+    fn begin(&mut self, job: Job) {
+        match job {
+            Job::WakeAt(at) => self.alarm = Some(at),
+            // SAFETY: the books have forgotten these pages.
+            Job::Unmap(span) => unsafe { memory::unmap(span) },
+            Job::Clear { span, ticket } => self.tasks.push_back(Task::Clear {
+                whole: span,
+                left: span,
+                ticket,
+            }),
+            Job::Grow {
+                class,
+                pages,
+                least,
+                ticket,
+            } => match self.map(class, pages, least) {
+                Ok(span) => {
+                    self.promised += span.pages;
+                    self.tasks.push_back(Task::Grow(Growth {
+                        class,
+                        least,
+                        ticket,
+                        span,
+                        extents: Vec::new(),
+                        located: 0,
+                    }));
+                }
+                Err(errno) => self.link.report(Done::Grown {
+                    class,
+                    least,
+                    ticket,
+                    arena: Err(errno),
+                }),
+            },
+        }
+    }
+
+    /// As many pages as asked for, or at least as many as needed.
+    fn map(&mut self, class: Class, pages: u64, least: u64) -> core::result::Result<Span, i32> {
+        let free = self.memory.free_pages().map_err(|error| error.errno())?;
+        let free = free.saturating_sub(RESERVE + self.promised);
+        let size = if pages <= free { pages } else { least };
+        if size > free {
+            return Err(ENOMEM);
+        }
+        match self.memory.map(class.kind(), size) {
+            Err(error) if error.errno() == ENOMEM && size > least => {
+                self.memory.map(class.kind(), least)
+            }
+            mapped => mapped,
+        }
+        .map_err(|error| error.errno())
+    }
+
+    fn turn(&mut self, task: Task) {
+        match task {
+            Task::Clear {
+                whole,
+                mut left,
+                ticket,
+            } => {
+                // SAFETY: the pages are the worker's until it reports them cleared.
+                unsafe { memory::clear(next_turn(&mut left)) };
+                if left.pages > 0 {
+                    let task = Task::Clear {
+                        whole,
+                        left,
+                        ticket,
+                    };
+                    self.tasks.push_back(task);
+                } else {
+                    self.link.report(Done::Cleared {
+                        span: whole,
+                        ticket,
+                    });
+                }
+            }
+            Task::Grow(mut growth) => {
+                let turned = growth.turn(&mut self.memory);
+                self.promised -= turned.as_ref().copied().unwrap_or(0);
+                match turned {
+                    Ok(_) if growth.located < growth.span.pages => {
+                        self.tasks.push_back(Task::Grow(growth));
+                    }
+                    Ok(_) => self.grown(growth, None),
+                    Err(errno) => {
+                        self.promised -= growth.span.pages - growth.located;
+                        self.grown(growth, Some(errno));
+                    }
+                }
+            }
+        }
+    }
+
+    fn grown(&mut self, growth: Growth, errno: Option<i32>) {
+        let arena = match errno {
+            None => Ok(NewArena {
+                span: growth.span,
+                extents: growth.extents,
+            }),
+            Some(errno) => {
+                // SAFETY: nobody has heard of these pages.
+                unsafe { memory::unmap(growth.span) };
+                Err(errno)
+            }
+        };
+        self.link.report(Done::Grown {
+            class: growth.class,
+            least: growth.least,
+            ticket: growth.ticket,
+            arena,
+        });
+    }
+}
+
+impl Growth {
+    /// Gives the next pages memory of their own and finds out where it is; how many.
+    fn turn(&mut self, memory: &mut Memory) -> core::result::Result<u64, i32> {
+        let mut left = Span {
+            first: self.span.first + self.located,
+            pages: self.span.pages - self.located,
+        };
+        let now = next_turn(&mut left);
+        // SAFETY: mapped by the worker, and nobody has heard of these pages.
+        unsafe { memory::clear(now) };
+        for page in now.first..now.first + now.pages {
+            let address = memory.locate(page).map_err(|error| error.errno())?;
+            append(&mut self.extents, address).ok_or(EIO)?;
+        }
+        if self.class.kind().is_contiguous() && self.extents.len() > 1 {
+            return Err(EIO);
+        }
+        self.located += now.pages;
+        Ok(now.pages)
+    }
+}
+
+/// Takes a turn's pages off the front.
+fn next_turn(left: &mut Span) -> Span {
+    let pages = left.pages.min(TURN);
+    let turn = Span {
+        first: left.first,
+        pages,
+    };
+    left.first += pages;
+    left.pages -= pages;
+    turn
+}
+
+/// Adds a page to the last run if it follows it, else as a new run.
+fn append(extents: &mut Vec<Extent>, address: PhysAddr) -> Option<()> {
+    let one = PageCount::new(1)?;
+    if let Some(last) = extents.last_mut()
+        && last.start.checked_add(last.pages) == Some(address)
+    {
+        last.pages = last.pages.checked_add(one)?;
+        return Some(());
+    }
+    extents.push(Extent {
+        start: address,
+        pages: one,
+    });
+    Some(())
+}
