@@ -106,6 +106,20 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_drawn_twice_names_one_object() {
+        let mut slots = Slots::new();
+        for mode in [NameMode::Sequential, NameMode::Random { seed: [7; 16] }] {
+            let mut names = Names::new(mode);
+            let (first, second) = (slots.insert(()).unwrap(), slots.insert(()).unwrap());
+            let name = names.insert(first).unwrap();
+            names.drawn = 0;
+            assert_ne!(names.insert(second), Some(name));
+            assert_eq!(names.get(name), Some(first));
+            assert_eq!(names.len(), 2);
+        }
+    }
+
+    #[test]
     fn sequential_names_count_from_one() {
         let mut slots = Slots::new();
         let mut names = Names::new(NameMode::Sequential);
