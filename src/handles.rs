@@ -181,16 +181,15 @@ impl FreeNumbers {
 
     /// Gives back what only numbers from `end` on need; none of those is in the set.
     fn shrink_to(&mut self, end: usize) {
+        if end == 0 {
+            self.levels.clear();
+        }
         let mut words = end;
         for level in &mut self.levels {
             words = words.div_ceil(64);
             level.truncate(words);
             level.shrink_to_fit();
         }
-        // One word at the top, and no level above it.
-        let one = self.levels.iter().position(|level| level.len() <= 1);
-        self.levels.truncate(one.map_or(0, |top| top + 1));
-        self.levels.retain(|level| !level.is_empty());
     }
 
     fn remove(&mut self, number: usize) {

@@ -233,20 +233,35 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_comes_and_goes_does_not_move_the_others() {
+    fn holders_stay_in_a_map_until_one_is_left() {
         let opens = opens(3);
         let mut holders = Holders::NONE;
         for &open in &opens {
             holders.update(open, |holder| holder.handles = 1);
         }
-        let place = |holders: &Holders| match holders {
-            Holders::Many(many) => core::ptr::from_ref(&**many),
-            Holders::Few(_) => core::ptr::null(),
-        };
-        let before = place(&holders);
-        assert!(!before.is_null());
         holders.update(opens[2], |holder| holder.handles = 0);
-        holders.update(opens[2], |holder| holder.handles = 1);
-        assert_eq!(place(&holders), before);
+        assert!(
+            matches!(holders, Holders::Many(_)),
+            "the third may come again"
+        );
+        holders.update(opens[0], |holder| holder.handles = 0);
+        assert!(matches!(holders, Holders::Few(_)));
+        assert_eq!(holders.get(opens[1]).handles, 1);
+    }
+
+    #[test]
+    fn a_map_of_holders_gives_its_room_back() {
+        let opens = opens(10_000);
+        let mut holders = Holders::NONE;
+        for &open in &opens {
+            holders.update(open, |holder| holder.handles = 1);
+        }
+        for &open in &opens[2..] {
+            holders.update(open, |holder| holder.handles = 0);
+        }
+        let Holders::Many(many) = &holders else {
+            panic!("two of many are still in a map");
+        };
+        assert!(many.allocation_size() < 2000, "{}", many.allocation_size());
     }
 }

@@ -146,27 +146,52 @@ mod tests {
         assert!(offsets.allocate(pages(all), object).is_some());
     }
 
+    /// Best fit, the slow way: the smallest gap between taken ranges, the lowest of those.
+    fn best_fit(taken: &[(u64, u64)], space: u64, pages: u64) -> Option<u64> {
+        let mut taken = taken.to_vec();
+        taken.push((space, 0));
+        taken.sort();
+        let mut start = 0;
+        let mut best = None;
+        for (position, size) in taken {
+            let gap = (position - start, start);
+            if gap.0 >= pages && best.is_none_or(|best| gap < best) {
+                best = Some(gap);
+            }
+            start = position + size;
+        }
+        best.map(|(_, start)| start)
+    }
+
     proptest! {
         #[test]
-        fn freed_ranges_grow_together_again(sizes in proptest::collection::vec(1u64..50, 1..60)) {
+        fn ranges_are_handed_out_best_fit_and_grow_together_again(
+            steps in proptest::collection::vec((1u64..40, any::<Option<u8>>()), 1..150)
+        ) {
             let mut slots = Slots::new();
             let object = slots.insert(()).unwrap();
-            let mut offsets = Offsets::new(pages(1000));
-            let mut taken: Vec<_> = sizes
-                .iter()
-                .filter_map(|&size| Some((offsets.allocate(pages(size), object)?, size)))
-                .collect();
-            let mut sorted = taken.clone();
-            sorted.sort();
-            for pair in sorted.windows(2) {
-                prop_assert!(pair[0].0.get() + pair[0].1 * PAGE_SIZE <= pair[1].0.get());
+            let mut offsets = Offsets::new(pages(300));
+            let mut taken: Vec<(u64, u64)> = Vec::new();
+            for (size, gone) in steps {
+                match gone {
+                    Some(gone) if !taken.is_empty() => {
+                        let (position, _) = taken.swap_remove(usize::from(gone) % taken.len());
+                        offsets.free(offset_of(position).unwrap());
+                    }
+                    _ => {
+                        let expected = best_fit(&taken, 300, size);
+                        let offset = offsets.allocate(pages(size), object);
+                        prop_assert_eq!(offset.map(position_of), expected);
+                        taken.extend(expected.map(|position| (position, size)));
+                    }
+                }
+                prop_assert_eq!(offsets.len(), taken.len());
             }
-            while let Some((offset, _)) = taken.pop() {
-                offsets.free(offset);
-                taken.reverse();
+            for (position, _) in taken {
+                offsets.free(offset_of(position).unwrap());
             }
-            prop_assert_eq!(offsets.len(), 0);
-            prop_assert!(offsets.allocate(pages(1000), object).is_some());
+            prop_assert_eq!(offsets.free.len(), 1);
+            prop_assert_eq!(offsets.by_size.len(), 1);
         }
     }
 }

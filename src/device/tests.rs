@@ -295,29 +295,91 @@ fn private_pages_go_back_to_the_driver_whatever_fails() {
 }
 
 #[test]
-fn limits_are_checked_before_the_page_source_is_asked() {
+fn each_limit_is_checked_before_the_page_source_is_asked() {
+    let set: [fn(&mut Limits); 5] = [
+        |limits| limits.handles_per_open = 2,
+        |limits| limits.handles_per_uid = 2,
+        |limits| limits.objects_per_uid = 2,
+        |limits| limits.uid = pages(9),
+        |limits| limits.total = pages(9),
+    ];
+    for set in set {
+        let mut limits = Limits::for_clients(pages(1000));
+        set(&mut limits);
+        let (world, mut device) = device_with(limits);
+        let open = open(&mut device, 1);
+        create(&mut device, open, 4);
+        let last = create(&mut device, open, 4);
+        world.events();
+        let before = counts(&device);
+        let made = device.create(open, 4 * PAGE_SIZE, CreateInfo::default());
+        assert!(matches!(made, Err(Error::Limit(_))), "{made:?} {limits:?}");
+        assert_eq!(world.events(), []);
+        assert_eq!(counts(&device), before);
+        device.close_handle(open, last).unwrap();
+        create(&mut device, open, 4);
+    }
+}
+
+#[test]
+fn mapped_pages_are_checked_before_the_page_source_is_asked() {
     let mut limits = Limits::for_clients(pages(1000));
-    limits.handles_per_open = 2;
-    limits.handles_per_uid = 3;
-    limits.objects_per_uid = 3;
     limits.mapped_per_uid = pages(5);
     let (world, mut device) = device_with(limits);
-    let (a, b) = (open(&mut device, 1), open(&mut device, 1));
-    let handle = create(&mut device, a, 4);
-    create(&mut device, a, 4);
-    create(&mut device, b, 4);
+    let open = open(&mut device, 1);
+    let handle = create(&mut device, open, 4);
+    let offset = device.map_offset(open, handle).unwrap().get();
+    let node = Mapper::Node(open);
+    device.map(node, offset, 4 * PAGE_SIZE, true).unwrap();
     world.events();
-    for open in [a, b] {
-        let made = device.create(open, 1, CreateInfo::default());
-        assert!(matches!(made, Err(Error::Limit(_))), "{made:?}");
-    }
-    let offset = device.map_offset(a, handle).unwrap().get();
-    let all = 4 * PAGE_SIZE;
-    device.map(Mapper::Node(a), offset, all, true).unwrap();
-    assert_eq!(world.events(), [Window]);
-    let more = device.map(Mapper::Node(a), offset, all, true);
+    let more = device.map(node, offset, 2 * PAGE_SIZE, true);
     assert!(matches!(more, Err(Error::Limit(_))));
     assert_eq!(world.events(), []);
+    assert!(device.map(node, offset, PAGE_SIZE, true).is_ok());
+}
+
+#[test]
+fn an_object_fd_is_charged_to_the_open_that_made_it_until_it_is_closed() {
+    let mut limits = Limits::for_clients(pages(1000));
+    limits.object_fds_per_open = 1;
+    limits.object_fds_per_uid = 2;
+    let (_, mut device) = device_with(limits);
+    let opens = [
+        open(&mut device, 1),
+        open(&mut device, 1),
+        open(&mut device, 1),
+    ];
+    let handles = opens.map(|open| create(&mut device, open, 1));
+    let export = |device: &mut TestDevice, n: usize| device.export(opens[n], handles[n], READ);
+    let first = export(&mut device, 0).unwrap();
+    let refused = LedgerError::OpenCount(Counted::ObjectFds, 1).into();
+    assert_eq!(export(&mut device, 0), Err(refused));
+    export(&mut device, 1).unwrap();
+    let refused = LedgerError::Count(Uid(1), Counted::ObjectFds, 2).into();
+    assert_eq!(export(&mut device, 2), Err(refused));
+    device.close_object_fd(first);
+    assert_eq!(device.open_stats(opens[0]).unwrap().object_fds, 0);
+    export(&mut device, 0).unwrap();
+}
+
+#[test]
+fn what_an_open_no_longer_maps_takes_no_room() {
+    let (_, mut device) = device_with(Limits::for_clients(pages(100_000)));
+    let open = open(&mut device, 1);
+    let node = Mapper::Node(open);
+    let map = |device: &mut TestDevice| {
+        let handle = create(device, open, 1);
+        let offset = device.map_offset(open, handle).unwrap().get();
+        device.map(node, offset, 1, true).unwrap();
+        offset
+    };
+    let offsets: Vec<_> = (0..5000).map(|_| map(&mut device)).collect();
+    for offset in &offsets[2..] {
+        device.unmap(node, *offset, 1);
+    }
+    let state = device.opens.get(open.0).unwrap();
+    assert_eq!(state.mapped.len(), 2);
+    assert!(state.mapped.allocation_size() < 1000);
 }
 
 #[test]
@@ -416,8 +478,11 @@ fn import_gives_the_same_handle_until_that_is_closed() {
     let handle = create(&mut device, a, 1);
     let fd = device.export(a, handle, WRITE).unwrap();
     assert_eq!(device.import(a, fd).unwrap().0, handle, "its own export");
-    create(&mut device, b, 1);
+    let name = device.flink(a, handle).unwrap();
+    device.open_name(b, name).unwrap();
     let (first, _) = device.import(b, fd).unwrap();
+    let (another, _) = device.open_name(b, name).unwrap();
+    device.export(b, another, WRITE).unwrap();
     assert_eq!(device.import(b, fd).unwrap().0, first);
     device.close_handle(b, first).unwrap();
     create(&mut device, b, 1);
@@ -542,8 +607,10 @@ fn closing_releases_whatever_is_left() {
     for size in 1..=40 {
         let handle = create(&mut device, open, size % 3 + 1);
         let offset = device.map_offset(open, handle).unwrap().get();
-        device.map(Mapper::Node(open), offset, 1, true).unwrap();
-        device.map(Mapper::Node(open), offset, 1, true).unwrap();
+        for _ in 0..3 {
+            device.map(Mapper::Node(open), offset, 1, true).unwrap();
+        }
+        device.unmap(Mapper::Node(open), offset, 1);
         device.flink(open, handle).unwrap();
     }
     device.magic(open).unwrap();
