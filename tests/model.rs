@@ -111,6 +111,14 @@ impl Driver for Hooks {
     }
 }
 
+/// The place of the nth of what is still there, counted round and round.
+fn nth<T>(places: &[Option<T>], n: usize) -> usize {
+    let there = || (0..places.len()).filter(|&place| places[place].is_some());
+    there()
+        .nth(n % there().count().max(1))
+        .unwrap_or(usize::MAX)
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Open {
@@ -273,12 +281,12 @@ impl Run {
     fn new() -> Self {
         let world = Rc::new(RefCell::new(World::default()));
         let mut limits = Limits::for_clients(PageCount::new(64).unwrap());
-        limits.handles_per_open = 6;
-        limits.handles_per_uid = 11;
-        limits.objects_per_uid = 9;
+        limits.handles_per_open = 5;
+        limits.handles_per_uid = 8;
+        limits.objects_per_uid = 6;
         limits.opens_per_uid = 3;
-        limits.object_fds_per_uid = 5;
-        limits.object_fds_per_open = 4;
+        limits.object_fds_per_uid = 4;
+        limits.object_fds_per_open = 3;
         limits.mapped_per_uid = PageCount::new(40).unwrap();
         limits.offset_space = PageCount::new(30).unwrap();
         let config = Config {
@@ -297,42 +305,54 @@ impl Run {
         }
     }
 
+    // Steps count among what is open at the time, so that a late step meets something too.
+
+    fn nth_open(&self, n: usize) -> usize {
+        nth(&self.opens, n)
+    }
+
+    fn nth_fd(&self, n: usize) -> usize {
+        nth(&self.fds, n)
+    }
+
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Open { user } => self.open(user),
-            Step::CloseOpen { open } => self.close_open(open),
-            Step::Create { open, size, mood } => self.create(open, size, mood),
-            Step::Close { open, handle } => self.close(open, handle),
-            Step::Flink { open, handle } => self.flink(open, handle),
-            Step::OpenName { open, name, mood } => self.open_name(open, name, mood),
+            Step::CloseOpen { open } => self.close_open(self.nth_open(open)),
+            Step::Create { open, size, mood } => self.create(self.nth_open(open), size, mood),
+            Step::Close { open, handle } => self.close(self.nth_open(open), handle),
+            Step::Flink { open, handle } => self.flink(self.nth_open(open), handle),
+            Step::OpenName { open, name, mood } => self.open_name(self.nth_open(open), name, mood),
             Step::Export {
                 open,
                 handle,
                 write,
-            } => self.export(open, handle, write),
-            Step::ExportName { open, name, write } => self.export_name(open, name, write),
-            Step::Import { open, fd } => self.import(open, fd),
-            Step::CloseFd { fd } => self.close_fd(fd),
-            Step::Offset { open, handle } => self.offset(open, handle),
+            } => self.export(self.nth_open(open), handle, write),
+            Step::ExportName { open, name, write } => {
+                self.export_name(self.nth_open(open), name, write)
+            }
+            Step::Import { open, fd } => self.import(self.nth_open(open), self.nth_fd(fd)),
+            Step::CloseFd { fd } => self.close_fd(self.nth_fd(fd)),
+            Step::Offset { open, handle } => self.offset(self.nth_open(open), handle),
             Step::Map {
                 open,
                 offset,
                 pages,
                 mood,
-            } => self.map(open, offset, pages, mood),
+            } => self.map(self.nth_open(open), offset, pages, mood),
             Step::Unmap {
                 open,
                 offset,
                 skip,
                 pages,
-            } => self.unmap(open, offset, skip, pages),
+            } => self.unmap(self.nth_open(open), offset, skip, pages),
             Step::MapFd {
                 fd,
                 skip,
                 pages,
                 write,
-            } => self.map_fd(fd, skip, pages, write),
-            Step::UnmapFd { fd, pages } => self.unmap_fd(fd, pages),
+            } => self.map_fd(self.nth_fd(fd), skip, pages, write),
+            Step::UnmapFd { fd, pages } => self.unmap_fd(self.nth_fd(fd), pages),
         }
     }
 
@@ -515,13 +535,17 @@ impl Run {
                 }
                 let known = self.things[index].name.get_or_insert(name);
                 assert_eq!(*known, name, "a second name");
-                self.names.push(name);
+                if self.names.last() != Some(&name) {
+                    self.names.push(name);
+                }
             }
         }
     }
 
     fn open_name(&mut self, number: usize, name: usize, mood: u8) {
-        let (Some((open, user)), Some(&name)) = (self.who(number), self.names.get(name)) else {
+        let (Some((open, user)), Some(&name)) =
+            (self.who(number), self.names.iter().rev().nth(name))
+        else {
             return;
         };
         let mood = self.mood(mood);
@@ -563,7 +587,9 @@ impl Run {
     }
 
     fn export_name(&mut self, number: usize, name: usize, write: bool) {
-        let (Some((open, user)), Some(&name)) = (self.who(number), self.names.get(name)) else {
+        let (Some((open, user)), Some(&name)) =
+            (self.who(number), self.names.iter().rev().nth(name))
+        else {
             return;
         };
         let result = self.device.export_name(open, name, Rights { write });
@@ -704,7 +730,8 @@ impl Run {
     }
 
     fn map(&mut self, number: usize, offset: usize, pages: u64, mood: u8) {
-        let (Some((open, user)), Some(&offset)) = (self.who(number), self.offsets.get(offset))
+        let (Some((open, user)), Some(&offset)) =
+            (self.who(number), self.offsets.iter().rev().nth(offset))
         else {
             return;
         };
@@ -741,7 +768,9 @@ impl Run {
     }
 
     fn unmap(&mut self, number: usize, offset: usize, skip: u64, pages: u64) {
-        let (Some((open, _)), Some(offset)) = (self.who(number), self.offsets.get(offset)) else {
+        let (Some((open, _)), Some(offset)) =
+            (self.who(number), self.offsets.iter().rev().nth(offset))
+        else {
             return;
         };
         let at = offset.get() + skip * PAGE_SIZE;
@@ -837,6 +866,7 @@ impl Run {
         assert_eq!(world.handles, handles as i64);
         self.compare_objects();
         self.compare_accounts();
+        self.compare_clients();
     }
 
     fn compare_objects(&self) {
@@ -892,6 +922,29 @@ impl Run {
         seen.sort();
         expected.sort();
         assert_eq!(seen, expected);
+    }
+
+    /// The lists of opens: everybody's, and each user's own.
+    fn compare_clients(&self) {
+        let opens = || self.opens.iter().flatten();
+        let listed = |of| self.device.clients(of, 0).map(|(_, open)| open);
+        let all: Vec<_> = opens().map(|(open, _)| *open).collect();
+        assert_eq!(listed(None).collect::<Vec<_>>(), all);
+        for user in 0..3 {
+            let mine = opens().filter(|(_, whose)| *whose == user);
+            let mine: Vec<_> = mine.map(|(open, _)| *open).collect();
+            assert_eq!(listed(Some(Uid(user))).collect::<Vec<_>>(), mine);
+        }
+        let mut after = 0;
+        for (number, open) in self.device.clients(None, 0) {
+            assert!(number > after, "in order");
+            assert_eq!(
+                self.device.clients(None, after).next(),
+                Some((number, open))
+            );
+            assert_eq!(self.device.client(number), Some(open));
+            after = number;
+        }
     }
 
     fn compare_accounts(&self) {
