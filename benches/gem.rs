@@ -7,6 +7,7 @@
 #[path = "world/mod.rs"]
 mod world;
 
+use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use gem::units::Handle;
 
@@ -93,4 +94,22 @@ fn map_and_unmap(bencher: Bencher<'_, '_>, live: u32) {
         let _ = black_box(ready.device.map(mapper, offset, PAGE, true));
         ready.device.unmap(mapper, offset, PAGE);
     });
+}
+
+/// A client that dies with this many objects mapped: the objects ended per second must not fall
+/// with their number.
+#[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 10, sample_size = 1)]
+fn close_with_everything_mapped(bencher: Bencher<'_, '_>, objects: u32) {
+    bencher
+        .with_inputs(|| {
+            let mut ready = Ready::with_objects(objects);
+            let mapper = gem::Mapper::Node(ready.open);
+            for handle in (1..=objects).filter_map(Handle::new) {
+                let offset = ready.device.map_offset(ready.open, handle).unwrap().get();
+                ready.device.map(mapper, offset, PAGE, true).unwrap();
+            }
+            ready
+        })
+        .input_counter(move |_| ItemsCount::new(objects))
+        .bench_local_refs(|ready| ready.device.close(ready.open));
 }

@@ -65,6 +65,18 @@ fn main() {
         ready.device.close_handle(ready.other, handle).unwrap();
         ready.device.open_name(ready.other, name).unwrap();
     });
+    steady("close the highest and open again", || {
+        let handle = Handle::new(MANY).unwrap();
+        ready.device.close_handle(ready.other, handle).unwrap();
+        ready.device.open_name(ready.other, name).unwrap();
+    });
+    let third = world::open(&mut ready.device, 3);
+    let fourth = world::open(&mut ready.device, 4);
+    ready.device.open_name(third, name).unwrap();
+    steady("a fourth holder comes and goes", || {
+        let (handle, _) = ready.device.open_name(fourth, name).unwrap();
+        ready.device.close_handle(fourth, handle).unwrap();
+    });
     steady("close and create again", || {
         let handle = Handle::new(1000).unwrap();
         ready.device.close_handle(ready.open, handle).unwrap();

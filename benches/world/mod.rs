@@ -53,17 +53,7 @@ impl Ready {
             names: NameMode::Random { seed: [1; 16] },
         };
         let mut device = Device::new(config, Made::default(), NoDriver);
-        let mut open = |pid| {
-            let open = device.open(Node::Primary).unwrap();
-            let identity = Identity {
-                uid: Uid(1),
-                gid: Gid(1),
-                pid: Pid(pid),
-            };
-            device.bind(open, identity).unwrap();
-            open
-        };
-        let (open, other) = (open(1), open(2));
+        let (open, other) = (open(&mut device, 1), open(&mut device, 2));
         let mut ready = Self {
             device,
             open,
@@ -81,4 +71,16 @@ impl Ready {
             .create(self.open, PAGE, CreateInfo::default())
             .unwrap();
     }
+}
+
+/// An open of process `pid`.
+pub fn open(device: &mut Device<Made>, pid: u64) -> OpenId {
+    let open = device.open(Node::Primary).unwrap();
+    let identity = Identity {
+        uid: Uid(1),
+        gid: Gid(1),
+        pid: Pid(pid),
+    };
+    device.bind(open, identity).unwrap();
+    open
 }
