@@ -11,12 +11,14 @@ use syscall::error::Result;
 
 use crate::books::{Books, span_of};
 use crate::shared;
-use crate::worker::{self, Link, Notify};
+use crate::worker::{self, Link, Notify, Order};
 
 /// Pages from the kernel's memory scheme.
 pub struct Pages {
     books: Books,
     link: Arc<Link>,
+    /// There until dropped.
+    worker: Option<Thread>,
 }
 
 impl Pages {
@@ -27,9 +29,11 @@ impl Pages {
     ///
     /// ENOMEM, EMFILE.
     pub fn new(idle_for: Duration) -> Result<Self> {
+        let (link, worker) = worker::start()?;
         Ok(Self {
             books: Books::new(idle_for),
-            link: worker::start()?,
+            link,
+            worker: Some(worker),
         })
     }
 
@@ -55,7 +59,18 @@ impl Pages {
 
     fn send(&mut self) {
         for job in self.books.take_jobs() {
-            self.link.jobs.push(job);
+            self.link.orders.push(Order::Do(job));
+        }
+    }
+}
+
+impl Drop for Pages {
+    /// Ends the worker, after what has been given back has reached the kernel. What is still in
+    /// use stays mapped.
+    fn drop(&mut self) {
+        self.link.orders.push(Order::End);
+        if let Some(worker) = self.worker.take() {
+            worker.join();
         }
     }
 }

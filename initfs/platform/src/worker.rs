@@ -10,6 +10,7 @@ use core::time::Duration;
 use gem::pages::{Extent, Ticket};
 use gem::units::{PageCount, PhysAddr};
 use rt::sync::{Mutex, Queue};
+use rt::thread::Thread;
 use rt::time::Instant;
 use syscall::error::{EIO, ENOMEM, Result};
 
@@ -25,10 +26,18 @@ const RESERVE: u64 = 2048;
 /// Called after something has been done.
 pub type Notify = Box<dyn Fn() + Send>;
 
+/// What the owner says to the worker.
+pub enum Order {
+    /// Do this.
+    Do(Job),
+    /// End, with what is not done yet left undone.
+    End,
+}
+
 /// What worker and owner share.
 pub struct Link {
     /// To do.
-    pub jobs: Queue<Job>,
+    pub orders: Queue<Order>,
     /// Done.
     pub done: Queue<Done>,
     /// Whom to tell.
@@ -44,20 +53,20 @@ impl Link {
     }
 }
 
-/// Starts the worker. It ends with the process.
+/// Starts the worker.
 ///
 /// # Errors
 ///
 /// ENOMEM, EMFILE.
-pub fn start() -> Result<Arc<Link>> {
+pub fn start() -> Result<(Arc<Link>, Thread)> {
     let link = Arc::new(Link {
-        jobs: Queue::new(),
+        orders: Queue::new(),
         done: Queue::new(),
         notify: Mutex::new(None),
     });
     let own = link.clone();
-    rt::thread::spawn(move || Worker::new(own).run())?;
-    Ok(link)
+    let thread = rt::thread::spawn(move || Worker::new(own).run())?;
+    Ok((link, thread))
 }
 
 /// A job under way.
@@ -101,13 +110,11 @@ impl Worker {
 
     fn run(mut self) {
         loop {
-            if self.tasks.is_empty()
-                && let Some(job) = self.wait()
-            {
-                self.begin(job);
-            }
-            while let Some(job) = self.link.jobs.try_pop() {
-                self.begin(job);
+            while let Some(order) = self.next_order() {
+                match order {
+                    Order::Do(job) => self.begin(job),
+                    Order::End => return,
+                }
             }
             self.ring();
             if let Some(task) = self.tasks.pop_front() {
@@ -116,11 +123,14 @@ impl Worker {
         }
     }
 
-    /// The next job; `None` when it is time for the alarm.
-    fn wait(&self) -> Option<Job> {
+    /// The next order; waits for one where there is nothing else to do. `None` when it is time
+    /// for the next turn or the alarm.
+    fn next_order(&self) -> Option<Order> {
+        let orders = &self.link.orders;
         match self.alarm {
-            Some(alarm) => self.link.jobs.pop_until(Instant::from_start(alarm)),
-            None => Some(self.link.jobs.pop()),
+            _ if !self.tasks.is_empty() => orders.try_pop(),
+            Some(alarm) => orders.pop_until(Instant::from_start(alarm)),
+            None => Some(orders.pop()),
         }
     }
 
