@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use gem::pages::{NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket};
 use gem::units::{Uid, WindowAddr};
+use rt::thread::Thread;
 use rt::time::Instant;
 use syscall::error::Result;
 
