@@ -43,7 +43,7 @@ unsafe impl RawMutex for RawFutex {
 
     unsafe fn unlock(&self) {
         if self.0.swap(FREE, Ordering::Release) == CONTENDED {
-            futex_wake(&self.0, 1);
+            futex_wake(&self.0);
         }
     }
 }
@@ -64,7 +64,7 @@ impl Event {
     /// Sets it and wakes everybody.
     pub fn set(&self) {
         self.0.store(1, Ordering::Release);
-        futex_wake(&self.0, i32::MAX as usize);
+        futex_wake(&self.0);
     }
 
     /// Whether it is set.
@@ -97,11 +97,11 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds an item and wakes one waiter.
+    /// Adds an item.
     pub fn push(&self, item: T) {
         self.items.lock().push_back(item);
         self.pushed.fetch_add(1, Ordering::Release);
-        futex_wake(&self.pushed, 1);
+        futex_wake(&self.pushed);
     }
 
     /// The oldest item, if there is one.
@@ -154,10 +154,12 @@ fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
     let _ = unsafe { syscall::futex(address, FUTEX_WAIT, expected as i32, deadline, unused) };
 }
 
-fn futex_wake(word: &AtomicU32, count: usize) {
-    let address = word.as_ptr().cast::<i32>();
-    let count = i32::try_from(count).unwrap_or(i32::MAX);
+/// Wakes everybody who waits on the word, and no fewer: the kernel keeps waiters in its list whose
+/// time has run out or whose thread has ended, and each of those would use up a wake-up (kernel:
+/// `src/syscall/futex.rs`).
+fn futex_wake(word: &AtomicU32) {
+    let (address, unused) = (word.as_ptr().cast::<i32>(), core::ptr::null_mut());
     // SAFETY: the kernel uses the address as a key and does not write there. Waking fails only
     // for an address that is not mapped.
-    let _ = unsafe { syscall::futex(address, FUTEX_WAKE, count, 0, core::ptr::null_mut()) };
+    let _ = unsafe { syscall::futex(address, FUTEX_WAKE, i32::MAX, 0, unused) };
 }
