@@ -33,6 +33,7 @@
 //!
 //! Nothing here is checked beyond shape; what a number means is the kernel's business.
 
+use syscall::error::{Error, Result};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// First argument of [`Op::Hello`].
@@ -160,3 +161,16 @@ impl Op {
         matches!(self, Self::Unparcel | Self::Adopt)
     }
 }
+
+/// A result as the kernel takes it apart (`Error::demux` of redox_syscall 0.9.2): by its low 32
+/// bits. The crate's own function overflows where these are `0x8000_0000`, as in a fake offset of
+/// 6 GiB; the kernel is built without overflow checks.
+pub(crate) fn demux(value: usize) -> Result<usize> {
+    match (value as i32).wrapping_neg() {
+        errno @ 1..OTHER => Err(Error::new(errno)),
+        _ => Ok(value),
+    }
+}
+
+/// The first number that is no errno there.
+const OTHER: i32 = syscall::error::STR_ERROR.len() as i32;

@@ -17,7 +17,7 @@ use nix::sys::socket::MsgFlags;
 use syscall::error::{EIO, EMFILE, ENODEV, Error, Result};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::proto::{MAGIC, Op, PAYLOAD_MAX, Reply, Request, VERSION};
+use crate::proto::{MAGIC, Op, PAYLOAD_MAX, Reply, Request, VERSION, demux};
 use crate::socket;
 
 /// A connection that was greeted.
@@ -68,7 +68,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// The result: a number or an errno.
     pub(crate) fn result(&self) -> Result<usize> {
-        Error::demux(self.result)
+        demux(self.result)
     }
 }
 

@@ -15,6 +15,7 @@ use super::call::Caller;
 use super::daemon::File;
 use super::files::Description;
 use super::scheme::Scheme;
+use crate::proto::demux;
 
 /// The bits of a completion's flags that say what it is.
 const OPCODE: u8 = 0b111;
@@ -41,7 +42,7 @@ impl State {
         let opcode = CqeOpcode::try_from_raw(cqe.flags & OPCODE).ok_or(Error::new(EINVAL))?;
         let [extra, ..] = cqe.extra_raw;
         let regular = |notify_on_detach| Response::Regular {
-            result: Error::demux(cqe.result as usize),
+            result: demux(cqe.result as usize),
             extra,
             notify_on_detach,
         };

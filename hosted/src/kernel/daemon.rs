@@ -21,7 +21,7 @@ use super::files::Description;
 use super::scheme::Scheme;
 use super::syscalls::{Invocation, Step};
 use super::{Shared, State};
-use crate::proto::{Op, Request};
+use crate::proto::{Op, Request, demux};
 
 const CAPABILITY_PATH: &str = "/scheme/namespace/scheme-creation-cap";
 const CREATE_SCHEME: &[u8] = b"create-scheme";
@@ -97,7 +97,7 @@ impl Shared {
                 let length = buffer.len().min(crate::proto::PAYLOAD_MAX);
                 let request = Request::new(Op::Read, fd, &[length as u64]);
                 let answer = self.local(Op::Read, request, &[])?;
-                let bytes = Error::demux(answer.result)?;
+                let bytes = demux(answer.result)?;
                 buffer
                     .iter_mut()
                     .zip(answer.payload)
@@ -139,7 +139,7 @@ impl Shared {
             File::Socket(socket) => self.state().write_completions(&socket.scheme, bytes),
             File::Scheme(_) => {
                 let request = Request::new(Op::Write, fd, &[]);
-                Error::demux(self.local(Op::Write, request, bytes)?.result)
+                demux(self.local(Op::Write, request, bytes)?.result)
             }
             _ => Err(Error::new(EBADF)),
         }

@@ -21,7 +21,7 @@ use syscall::flag::{CallFlags, StdFsCallKind};
 
 use crate::client;
 use crate::kernel;
-use crate::proto::{Op, PAYLOAD_MAX, Request};
+use crate::proto::{Op, PAYLOAD_MAX, Request, demux};
 
 /// A number, or a negated errno.
 type RawResult = usize;
@@ -60,7 +60,7 @@ fn make(request: Request, payload: &[u8]) -> Result<Done> {
 }
 
 fn number(op: Op, fd: usize, args: &[u64], payload: &[u8]) -> Result<usize> {
-    Error::demux(make(Request::new(op, fd, args), payload)?.result)
+    demux(make(Request::new(op, fd, args), payload)?.result)
 }
 
 /// A system call whose payload comes back into `buffer`.
@@ -68,7 +68,7 @@ fn fill(op: Op, fd: usize, buffer: &mut [u8]) -> Result<usize> {
     let length = buffer.len().min(PAYLOAD_MAX);
     let done = make(Request::new(op, fd, &[length as u64]), &[])?;
     copy_back(buffer, &done.payload);
-    Error::demux(done.result)
+    demux(done.result)
 }
 
 fn copy_back(buffer: &mut [u8], payload: &[u8]) {
@@ -91,7 +91,7 @@ fn sys_call(fds: &[usize], payload: &mut [u8], flags: usize, words: &[u64]) -> R
     if back {
         copy_back(payload, &done.payload);
     }
-    Error::demux(done.result)
+    demux(done.result)
 }
 
 /// Without a mutable payload: what the scheme answers in it is lost.
@@ -102,7 +102,7 @@ fn sys_call_in(fds: &[usize], payload: &[u8], flags: usize, words: &[u64]) -> Re
     if fds.len() > 2 {
         return Err(Error::new(EINVAL));
     }
-    Error::demux(make(call_request(*first, rest, flags, words), payload)?.result)
+    demux(make(call_request(*first, rest, flags, words), payload)?.result)
 }
 
 /// The kernel takes three words; it drops what is more without a word.
