@@ -69,9 +69,16 @@ pub enum Command {
     Uncarry,
     /// Go on as two processes. Only a `Link` says this.
     Fork,
-    /// Make a buffer through this node, map it, export it and let go of everything, over and over,
-    /// until signals have interrupted this many calls. Each of those is tried again.
-    Storm(u64, u64),
+    /// Make a buffer, use it and let go of everything, over and over, until signals have
+    /// interrupted some calls. Each of those is tried again.
+    Storm {
+        /// The node to make it through.
+        node: u64,
+        /// Calls to be interrupted.
+        interruptions: u64,
+        /// Bytes in the buffer.
+        size: u64,
+    },
     /// A call that must be refused. Reports its errno, and the payload as it is afterwards.
     Refused {
         /// On what.

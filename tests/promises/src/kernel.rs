@@ -155,12 +155,12 @@ fn operations_that_no_file_has_are_refused_on_every_file(world: &mut dyn World) 
             let reply = a.tell(Command::Foreign(fd, operation));
             assert_eq!(reply.map(|_| ()), Err(EOPNOTSUPP), "{operation:?}");
         }
-        let name = b"new".to_vec();
+        let path = b"/scheme/gem/new".to_vec();
         for call in [
             KernelCall::Fevent(fd, 1),
-            KernelCall::Flink(fd, name.clone()),
-            KernelCall::Frename(fd, name.clone()),
-            KernelCall::Unlinkat(fd, name, 0),
+            KernelCall::Flink(fd, path.clone()),
+            KernelCall::Frename(fd, path),
+            KernelCall::Unlinkat(fd, b"new".to_vec(), 0),
         ] {
             assert_eq!(a.kernel(call.clone()), Err(EOPNOTSUPP), "{call:?}");
         }

@@ -87,8 +87,11 @@ impl Puppet {
 
     /// Opens a path of the scheme.
     pub fn open_as(&mut self, path: &str, flags: i32) -> Result<u64, i32> {
-        let mut absolute = String::from("/scheme/gem/");
-        absolute.push_str(path);
+        let mut absolute = String::from("/scheme/gem");
+        if !path.is_empty() {
+            absolute.push('/');
+            absolute.push_str(path);
+        }
         self.value(Command::Open(absolute, flags))
     }
 
@@ -276,8 +279,12 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
         }
         Command::Fork => platform.fork()?,
         Command::Kernel(call) => return platform.kernel(call),
-        Command::Storm(node, interruptions) => {
-            signals::storm(node as usize, interruptions)?;
+        Command::Storm {
+            node,
+            interruptions,
+            size,
+        } => {
+            signals::storm(node as usize, interruptions, size)?;
             0
         }
         Command::Foreign(fd, operation) => foreign(fd as usize, operation)
@@ -413,7 +420,7 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
         | Command::Carry(_)
         | Command::Uncarry
         | Command::Fork
-        | Command::Storm(..)
+        | Command::Storm { .. }
         | Command::Refused { .. }
         | Command::Foreign(..)
         | Command::Kernel(_)
@@ -426,8 +433,8 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
     })
 }
 
-/// Linux's value; relibc's is the same.
-const MAP_FIXED: u32 = 0x10;
+/// Linux's value and relibc's, which libredox does not export.
+const MAP_FIXED: u32 = if cfg!(target_os = "redox") { 0x4 } else { 0x10 };
 
 /// Names in a directory, a line each.
 fn names_in(fd: usize) -> Result<Vec<u8>, Error> {

@@ -14,12 +14,17 @@ use crate::{World, count, promises};
 promises![a_call_that_a_signal_interrupts_is_done_or_not_done];
 
 fn a_call_that_a_signal_interrupts_is_done_or_not_done(world: &mut dyn World) {
-    const INTERRUPTIONS: u64 = 50;
     let mut a = Puppet::new(world);
     let card = a.open("card0");
+    // Where a server has to clear pages before it hands them out, making a large buffer is a call
+    // that waits; where it has not, signals have to be quick.
+    let storm = Command::Storm {
+        node: card,
+        interruptions: 50,
+        size: count(&world.text("stats"), "limit-object-pages") * PAGE,
+    };
     // An errno here means that a call was done although it said EINTR, or the other way round.
-    a.tell_amid_signals(&Command::Storm(card, INTERRUPTIONS))
-        .unwrap();
+    a.tell_amid_signals(&storm).unwrap();
     let stats = world.text("stats");
     for key in [
         "objects",
@@ -38,10 +43,12 @@ fn a_call_that_a_signal_interrupts_is_done_or_not_done(world: &mut dyn World) {
 }
 
 /// In the client: a buffer's life, over and over, until this many calls were interrupted.
-pub(crate) fn storm(node: usize, interruptions: u64) -> Result<(), i32> {
+pub(crate) fn storm(node: usize, interruptions: u64, size: u64) -> Result<(), i32> {
     let mut weather = Weather { interrupted: 0 };
     while weather.interrupted < interruptions {
-        weather.one_buffer(node).map_err(|error| error.errno())?;
+        weather
+            .one_buffer(node, size)
+            .map_err(|error| error.errno())?;
     }
     Ok(())
 }
@@ -51,12 +58,12 @@ struct Weather {
 }
 
 impl Weather {
-    fn one_buffer(&mut self, node: usize) -> Result<(), Error> {
+    fn one_buffer(&mut self, node: usize, size: u64) -> Result<(), Error> {
         let flags = CreateFlags::empty();
-        let created = self.native(node, Call::Create { size: PAGE, flags })?;
+        let created = self.native(node, Call::Create { size, flags })?;
         let handle = Sized::unpack(created as u64).handle;
         let offset = self.native(node, Call::Map { handle })? as u64;
-        let size = PAGE as usize;
+        let size = size as usize;
         let at = self.again(|| {
             let args = MmapArgs {
                 addr: core::ptr::null_mut(),
