@@ -16,7 +16,6 @@ mod kernel;
 mod namespace;
 mod processes;
 mod program;
-mod socket;
 
 use alloc::sync::Arc;
 use core::arch::global_asm;
@@ -31,7 +30,7 @@ use crate::context::{Authority, Identity};
 use crate::kernel::Roots;
 use crate::namespace::Scheme;
 use crate::processes::Processes;
-use crate::socket::Socket;
+use rt::socket::Socket;
 
 global_asm!(include_str!("start.s"), options(att_syntax));
 

@@ -17,7 +17,7 @@ use syscall::error::{EACCES, EBADF, EEXIST, EINVAL, ENODEV, ENOENT, Error, Resul
 use syscall::schemev2::{Opcode, Sqe};
 
 use crate::kernel::Roots;
-use crate::socket::{Socket, invalid, payload, wants_answer};
+use rt::socket::{Socket, invalid, payload, wants_answer};
 
 /// The id of the fd that programs open through.
 const ROOT: usize = 0;

@@ -21,7 +21,7 @@ use syscall::schemev2::{Opcode, Sqe};
 
 use crate::context::{self, Authority, Identity, Status};
 use crate::program;
-use crate::socket::{Socket, fill, invalid, payload, wants_answer};
+use rt::socket::{Socket, fill, invalid, payload, wants_answer};
 
 /// The id of the scheme's root.
 pub const ROOT: usize = 0;
@@ -47,6 +47,8 @@ struct Context {
 
 struct Process {
     identity: Identity,
+    /// Who started it, and takes it along when it ends.
+    parent: u32,
     name: String,
     /// Fds on it.
     files: usize,
@@ -109,15 +111,11 @@ impl Processes {
     /// What starting it or the kernel answered.
     pub fn run_init(&mut self, event_scheme: usize) -> Result<Ended> {
         let events = Owned::new(fd::open_at(event_scheme, "", 0)?);
-        self.socket.do_not_wait()?;
+        self.socket.set_waiting(false)?;
         watch(&events, self.socket.raw(), SOCKET_EVENT)?;
         self.events = Some(events);
 
-        let init = self.new_process(Identity {
-            pid: 0,
-            uid: 0,
-            gid: 0,
-        });
+        let init = self.new_process(crate::BOOTSTRAP);
         if let Some(process) = self.processes.get_mut(&init) {
             // Nobody else need remember how it ended, but this function does.
             process.files += 1;
@@ -273,13 +271,7 @@ impl Processes {
                     return Ok(None);
                 }
             },
-            Call::SetIds => {
-                if process.started || process.identity.uid != 0 {
-                    return Err(Error::new(EPERM));
-                }
-                process.identity.uid = first as u32;
-                process.identity.gid = second as u32;
-            }
+            Call::SetIds => self.set_ids(pid, first as u32, second as u32)?,
             Call::Exec => {
                 if process.started {
                     return Err(Error::new(EBUSY));
@@ -295,6 +287,19 @@ impl Processes {
             }
         }
         Ok(Some(0))
+    }
+
+    fn set_ids(&mut self, pid: u32, uid: u32, gid: u32) -> Result<()> {
+        let process = self.processes.get_mut(&pid).ok_or(Error::new(ESRCH))?;
+        if process.identity.uid != 0 {
+            return Err(Error::new(EPERM));
+        }
+        process.identity = Identity { pid, uid, gid };
+        for context in self.contexts.values().filter(|context| context.pid == pid) {
+            self.authority
+                .set_identity(&context.fd, process.identity, &process.name)?;
+        }
+        Ok(())
     }
 
     /// Who a process is, as Redox's process manager answers it.
@@ -340,6 +345,7 @@ impl Processes {
         self.next_pid += 1;
         let process = Process {
             identity: Identity { pid, ..parent },
+            parent: parent.pid,
             name: String::new(),
             files: 0,
             contexts: 0,
@@ -445,7 +451,7 @@ impl Processes {
         self.end(pid, Ended::Crashed(exception));
     }
 
-    /// When the last context is gone, answers who waits.
+    /// When the last context is gone, answers who waits, and ends what the process has started.
     fn finish_if_over(&mut self, pid: u32) {
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
@@ -458,7 +464,13 @@ impl Processes {
         for tag in core::mem::take(&mut process.waiting) {
             self.socket.answer(tag, Ok(ended.to_raw()));
         }
+        let children = self.processes.iter();
+        let children = children.filter(|(_, child)| child.parent == pid && child.ended.is_none());
+        let children: Vec<u32> = children.map(|(&child, _)| child).collect();
         self.forget_if_done(pid);
+        for child in children {
+            self.end(child, Ended::Killed);
+        }
     }
 
     fn forget_if_done(&mut self, pid: u32) {

@@ -1,5 +1,6 @@
 //! Lines on the serial port, through the fd of the kernel's debug scheme that every program has.
-//! One line is one write, so that lines of several processes do not mix.
+//! One line is one write, so that lines of several processes do not mix. Where a message has
+//! several, all but the first are marked as comments of the test protocol.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -21,12 +22,33 @@ struct Line {
     length: usize,
 }
 
-impl Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
+impl Line {
+    fn push(&mut self, text: &str) {
         let room = LINE - 1 - self.length;
         let taken = text.len().min(room);
         self.bytes[self.length..self.length + taken].copy_from_slice(&text.as_bytes()[..taken]);
         self.length += taken;
+    }
+
+    fn end(&mut self) {
+        self.bytes[self.length] = b'\n';
+        // Without a serial port there is nobody to tell.
+        let _ = syscall::write(DEBUG.load(Relaxed), &self.bytes[..=self.length]);
+        self.length = 0;
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut lines = text.split('\n');
+        if let Some(first) = lines.next() {
+            self.push(first);
+        }
+        for line in lines {
+            self.end();
+            self.push("# ");
+            self.push(line);
+        }
         Ok(())
     }
 }
@@ -40,9 +62,7 @@ pub fn write_line(arguments: fmt::Arguments) {
     // `Line` takes or cuts off; only a `Display` of an argument can fail, and then the line is
     // what it was up to there.
     let _ = line.write_fmt(arguments);
-    line.bytes[line.length] = b'\n';
-    // Without a serial port there is nobody to tell.
-    let _ = syscall::write(DEBUG.load(Relaxed), &line.bytes[..=line.length]);
+    line.end();
 }
 
 /// Writes a line on the serial port.

@@ -18,6 +18,7 @@ pub mod fd;
 pub mod heap;
 pub mod process;
 pub mod protocol;
+pub mod socket;
 pub mod start;
 pub mod symbols;
 pub mod sync;

@@ -8,6 +8,7 @@ use syscall::error::Result;
 
 use crate::fd::{self, Owned};
 use crate::protocol::{Call, DUP_CHILD, Ended, PROCESS_FD};
+use crate::start;
 
 /// A process to be: a program of the image and what it starts with.
 #[derive(Clone, Debug)]
@@ -119,4 +120,16 @@ impl Process {
     fn call(&self, words: &[u64]) -> Result<usize> {
         syscall::call_wo(self.fd.raw(), &[], CallFlags::empty(), words)
     }
+}
+
+/// Makes the calling process this user's and group's, for good; only root can.
+///
+/// # Errors
+///
+/// EPERM.
+pub fn become_user(uid: u32, gid: u32) -> Result<()> {
+    let words = [Call::SetIds as u64, uid.into(), gid.into()];
+    syscall::call_wo(PROCESS_FD, &[], CallFlags::empty(), &words)?;
+    start::set_ids(uid, gid);
+    Ok(())
 }

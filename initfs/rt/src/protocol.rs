@@ -7,6 +7,8 @@
 //! Sending an fd on a process that has not been started puts it into that process's table, at the
 //! number in the metadata word.
 //!
+//! A process that ends takes along those that it has started.
+//!
 //! The *name space fd* opens absolute paths. `dup` with [`DUP_REGISTER`] and a name gives an fd to
 //! which the root of a scheme of that name is sent.
 
@@ -44,7 +46,7 @@ pub enum Call {
     Kill = 3,
     /// The process's number.
     Pid = 4,
-    /// Before the start, by root: effective uid and gid (second and third word).
+    /// While it is root's: effective uid and gid (second and third word).
     SetIds = 5,
     /// Starts the program whose name and arguments, each ended by NUL, are the payload.
     Exec = 6,

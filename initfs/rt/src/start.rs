@@ -1,7 +1,7 @@
 //! How a program begins and ends.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use syscall::CallFlags;
 use syscall::flag::ContextVerb;
@@ -39,9 +39,12 @@ static INFO: AtomicPtr<StartInfo> = AtomicPtr::new(core::ptr::null_mut());
 ///
 /// # Safety
 ///
-/// `info` is what the bootstrap process passed, and this is called once, first.
-pub unsafe fn run(info: *mut StartInfo, main: fn() -> u8) -> ! {
-    INFO.store(info, Ordering::Release);
+/// `start` is what the bootstrap process passed, and this is called once, first.
+pub unsafe fn run(start: *mut StartInfo, main: fn() -> u8) -> ! {
+    INFO.store(start, Ordering::Release);
+    if let Some(info) = info() {
+        set_ids(info.uid, info.gid);
+    }
     exit(main())
 }
 
@@ -50,6 +53,20 @@ pub fn info() -> Option<&'static StartInfo> {
     let info = NonNull::new(INFO.load(Ordering::Acquire))?;
     // SAFETY: `run` stored the address of a page that stays mapped and that nobody writes to.
     Some(unsafe { info.as_ref() })
+}
+
+static UID: AtomicU32 = AtomicU32::new(0);
+static GID: AtomicU32 = AtomicU32::new(0);
+
+/// Remembers who the process is.
+pub(crate) fn set_ids(uid: u32, gid: u32) {
+    UID.store(uid, Ordering::Relaxed);
+    GID.store(gid, Ordering::Relaxed);
+}
+
+/// The process's effective user and group.
+pub fn ids() -> (u32, u32) {
+    (UID.load(Ordering::Relaxed), GID.load(Ordering::Relaxed))
 }
 
 /// The program's name and its arguments.

@@ -273,6 +273,23 @@ unsafe extern "C" fn redox_fstatvfs_v1(fd: usize, target: *mut StatVfs) -> Raw {
     0
 }
 
+/// # Safety
+///
+/// See [`redox_open_v1`].
+#[unsafe(no_mangle)]
+unsafe extern "C" fn redox_futimens_v1(fd: usize, times: *const TimeSpec) -> Raw {
+    // SAFETY: by contract: access and modification time.
+    let times = unsafe { times.cast::<[TimeSpec; 2]>().read() };
+    let mut bytes = [0; 2 * size_of::<syscall::TimeSpec>()];
+    let (targets, _) = bytes.as_chunks_mut::<{ size_of::<syscall::TimeSpec>() }>();
+    for (target, time) in targets.iter_mut().zip(&times) {
+        target[..8].copy_from_slice(&time.tv_sec.to_ne_bytes());
+        target[8..12].copy_from_slice(&(time.tv_nsec as i32).to_ne_bytes());
+    }
+    let meta = StdFsCallMeta::new(StdFsCallKind::Futimens, 0, 0);
+    mux(syscall::call_wo(fd, &bytes, CallFlags::STD_FS, &meta))
+}
+
 /// A call of the standard file kind, reading into `payload`.
 fn std_fs(fd: usize, payload: &mut [u8], kind: StdFsCallKind, a: u64, b: u64) -> Result<usize> {
     let meta = StdFsCallMeta::new(kind, a, b);
@@ -434,7 +451,7 @@ extern "C" fn redox_get_pid_v1() -> Raw {
 
 #[unsafe(no_mangle)]
 extern "C" fn redox_get_euid_v1() -> Raw {
-    start::info().map_or(0, |info| info.uid as usize)
+    start::ids().0 as usize
 }
 
 #[unsafe(no_mangle)]
@@ -444,7 +461,7 @@ extern "C" fn redox_get_ruid_v1() -> Raw {
 
 #[unsafe(no_mangle)]
 extern "C" fn redox_get_egid_v1() -> Raw {
-    start::info().map_or(0, |info| info.gid as usize)
+    start::ids().1 as usize
 }
 
 #[unsafe(no_mangle)]

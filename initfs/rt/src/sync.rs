@@ -78,6 +78,17 @@ impl Event {
             futex_wait(&self.0, 0, None);
         }
     }
+
+    /// Waits until it is set, or until `deadline`; whether it is set.
+    pub fn wait_until(&self, deadline: Instant) -> bool {
+        while !self.is_set() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            futex_wait(&self.0, 0, Some(deadline));
+        }
+        true
+    }
 }
 
 /// A queue without bound between threads.

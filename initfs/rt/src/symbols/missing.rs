@@ -16,7 +16,6 @@ macro_rules! missing {
 }
 
 missing! {
-    redox_futimens_v1(usize, *const TimeSpec);
     redox_relpathat_v0(usize, usize, *mut u8, usize);
     redox_get_ens_v0();
     redox_setrens_v1(usize, usize);

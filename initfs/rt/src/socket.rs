@@ -1,10 +1,12 @@
-//! A scheme of the bootstrap process: requests in, answers out, one at a time.
+//! A scheme of a program's own: requests in, answers out, one at a time. The bootstrap process and
+//! the tests' links use it; gemd brings its own.
 
-use rt::fd::{self, Owned};
 use syscall::data::NewFdParams;
 use syscall::error::{EAGAIN, EINTR, EINVAL, Error, Result};
 use syscall::flag::{CallFlags, F_SETFL, O_NONBLOCK, SchemeSocketCall};
 use syscall::schemev2::{Cqe, CqeOpcode, Sqe, SqeFlags};
+
+use crate::fd::{self, Owned};
 
 /// The kernel's end of a scheme. Made on the thread that serves it: the kernel maps payloads into
 /// that thread's address space, and gives the scheme up when that thread ends.
@@ -24,13 +26,14 @@ impl Socket {
         Ok(Self { fd })
     }
 
-    /// From now on [`Socket::receive`] does not wait.
+    /// Whether [`Socket::receive`] waits from now on; at first it does.
     ///
     /// # Errors
     ///
     /// None but of a failing kernel.
-    pub fn do_not_wait(&self) -> Result<()> {
-        syscall::fcntl(self.fd.raw(), F_SETFL, O_NONBLOCK).map(drop)
+    pub fn set_waiting(&self, waits: bool) -> Result<()> {
+        let flags = if waits { 0 } else { O_NONBLOCK };
+        syscall::fcntl(self.fd.raw(), F_SETFL, flags).map(drop)
     }
 
     /// Its fd, for an event queue.

@@ -1,0 +1,85 @@
+//! The graphics-memory server on the test image: gemd's library on this image's platform. Its
+//! arguments are a few of `gemd`'s flags, a name and a number each.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::arch::x86_64::_rdtsc;
+use core::time::Duration;
+
+use gem::units::PageCount;
+use gem::{Config, Limits, NameMode};
+use gemd::answer::Errno;
+use gemd::serve::{Control, Service};
+use gemd::server::Server;
+use platform::{Machine, Pages};
+use redox_scheme::Socket;
+use rt::say;
+use rt::sync::Mutex;
+
+rt::entry!(main);
+
+/// How long memory that nobody uses stays with the daemon.
+const IDLE: Duration = Duration::from_millis(200);
+const PAGES_PER_MIB: u64 = 256;
+
+fn main() -> u8 {
+    match serve() {
+        Ok(()) => 0,
+        Err(Errno(errno)) => {
+            say!("# gemd: errno {errno}");
+            1
+        }
+    }
+}
+
+fn serve() -> Result<(), Errno> {
+    let socket = Socket::create()?;
+    let machine = Machine::new()?;
+    let mut pages = Pages::new(IDLE)?;
+    let control = Arc::new(Mutex::new(None::<Control>));
+    let to_kick = control.clone();
+    pages.set_notify(Box::new(move || {
+        let control = *to_kick.lock();
+        if let Some(control) = control {
+            control.kick();
+        }
+    }));
+    let limits = limits().ok_or(Errno(syscall::error::EINVAL))?;
+    let names = NameMode::Random { seed: seed() };
+    let server = Server::new(Config { limits, names }, machine, pages);
+    let service = Service::register(socket, "gem", server)?;
+    *control.lock() = Some(service.control());
+    service.run()
+}
+
+/// The limits of a machine with 256 MiB, but for what the arguments say.
+fn limits() -> Option<Limits> {
+    let mut limits = Limits::for_memory(PageCount::new(256 * PAGES_PER_MIB)?);
+    let mut arguments = rt::start::arguments().skip(1);
+    while let Some(name) = arguments.next() {
+        let value: u32 = arguments.next()?.parse().ok()?;
+        let pages = PageCount::new(u64::from(value) * PAGES_PER_MIB)?;
+        match name {
+            "--max-memory" => limits = Limits::for_clients(pages),
+            "--max-object" => limits.object = pages,
+            "--max-handles" => limits.handles_per_open = value,
+            _ => return None,
+        }
+    }
+    Some(limits)
+}
+
+/// Different at every start: as much as names need on a machine without anybody to guess them.
+fn seed() -> [u8; 16] {
+    let mut seed = [0; 16];
+    for half in seed.chunks_exact_mut(8) {
+        // SAFETY: every x86-64 processor has the counter, and the kernel leaves it to user space.
+        half.copy_from_slice(&unsafe { _rdtsc() }.to_ne_bytes());
+    }
+    seed
+}

@@ -1,0 +1,101 @@
+//! Promises of the gem scheme: a fresh gemd and a process of the program `promise` for each.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use gem_promises::{Promise, signals};
+use libredox::Fd;
+use libredox::flag::O_RDONLY;
+use rt::process::{Command, Process};
+use rt::protocol::Ended;
+use rt::sync::Event;
+use rt::time::Instant;
+use syscall::error::ENODEV;
+
+use crate::{Broken, Outcome, expect, in_call};
+
+/// Small enough for the promises about limits to reach them.
+const LIMITS: [&str; 6] = [
+    "--max-memory",
+    "64",
+    "--max-object",
+    "8",
+    "--max-handles",
+    "500",
+];
+/// Large enough for a signal to meet a call that waits for pages.
+const LARGE: [&str; 4] = ["--max-memory", "512", "--max-object", "64"];
+/// How long a promise may take. Emulation is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running gemd; killed when dropped.
+pub struct Gemd {
+    process: Process,
+}
+
+impl Gemd {
+    /// Starts one, and waits until it serves.
+    pub fn start(arguments: &[&str]) -> Result<Self, Broken> {
+        let mut command = Command::new("gemd");
+        for argument in arguments {
+            command = command.argument(argument);
+        }
+        let process = command.spawn().map_err(in_call("start gemd"))?;
+        let gemd = Self { process };
+        let end = Instant::now().after(PATIENCE);
+        loop {
+            match Fd::open("/scheme/gem/stats", O_RDONLY, 0) {
+                Ok(_) => return Ok(gemd),
+                Err(error) if error.errno() == ENODEV && Instant::now() < end => {
+                    let _ = syscall::sched_yield();
+                }
+                Err(error) => return Err(Broken::Call("open gemd's stats", error.into())),
+            }
+        }
+    }
+
+    fn is_serving(&self) -> Outcome {
+        let stats = Fd::open("/scheme/gem/stats", O_RDONLY, 0);
+        stats
+            .map(drop)
+            .map_err(|error| Broken::Call("open gemd's stats afterwards", error.into()))
+    }
+}
+
+impl Drop for Gemd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Tests it. What is broken stands on the serial port.
+pub fn keep(promise: &Promise) -> Outcome {
+    let amid_signals = signals::PROMISES
+        .iter()
+        .any(|other| other.name == promise.name);
+    let gemd = Gemd::start(if amid_signals { &LARGE } else { &LIMITS })?;
+    let test = Command::new("promise").argument(promise.name).spawn();
+    let test = test.map_err(in_call("start the test"))?;
+    let ended = wait(test)?;
+    expect("how the test ended", ended, Ended::Exited(0))?;
+    gemd.is_serving()
+}
+
+/// How the process ended; it is killed when it takes too long.
+fn wait(process: Process) -> Result<Ended, Broken> {
+    let process = Arc::new(process);
+    let over = Arc::new(Event::new());
+    let (watched, done) = (process.clone(), over.clone());
+    let watch = rt::thread::spawn(move || {
+        if !done.wait_until(Instant::now().after(PATIENCE)) {
+            rt::say!("# time is up");
+            let _ = watched.kill();
+        }
+    });
+    let watch = watch.map_err(in_call("start a thread"))?;
+    let ended = process.wait().map_err(in_call("wait for the test"));
+    over.set();
+    watch.join();
+    ended
+}

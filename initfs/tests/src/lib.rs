@@ -1,0 +1,6 @@
+//! What the programs of the test image share.
+
+#![no_std]
+
+pub mod link;
+pub mod promises;

@@ -1,0 +1,11 @@
+//! Which promises of the scheme the image tests.
+
+use gem_promises::{Promise, all, kernel, limits, signals};
+
+/// All of them.
+pub fn gem() -> impl Iterator<Item = &'static Promise> {
+    all()
+        .chain(kernel::PROMISES)
+        .chain(signals::PROMISES)
+        .chain(limits::PROMISES)
+}
