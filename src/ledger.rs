@@ -144,7 +144,7 @@ pub struct Account {
     pub uid: Uid,
     /// Opens bound to it.
     pub opens: u32,
-    /// Objects charged to it.
+    /// Objects charged to it: those that it has held longer than any other user.
     pub objects: u32,
     /// Memory in those objects.
     pub memory: PageCount,
@@ -334,6 +334,20 @@ impl Ledger {
         }
         self.memory = self.memory.saturating_sub(pages);
         self.refund(key, Counted::Objects, 1);
+    }
+
+    /// Another user pays for an object from now on, even beyond its limits: it holds the object,
+    /// and what is held cannot be refused any more.
+    pub(crate) fn move_object(&mut self, from: AccountKey, to: AccountKey, pages: PageCount) {
+        if let Some(account) = self.accounts.get_mut(to.0) {
+            account.objects = account.objects.saturating_add(1);
+            // The sum of all objects is bounded, and this is a part of it.
+            account.memory = account.memory.checked_add(pages).unwrap_or(self.memory);
+        }
+        if let Some(account) = self.accounts.get_mut(from.0) {
+            account.memory = account.memory.saturating_sub(pages);
+        }
+        self.refund(from, Counted::Objects, 1);
     }
 
     /// This many more pages mapped.

@@ -27,6 +27,7 @@ mod object;
 mod offsets;
 mod open;
 pub mod pages;
+mod sharers;
 mod shrink;
 mod slots;
 pub mod units;

@@ -11,9 +11,10 @@ use hashbrown::HashMap;
 use crate::ids::OpenId;
 use crate::ledger::AccountKey;
 use crate::pages::{Caching, PageSet};
+use crate::sharers::Sharers;
 use crate::shrink;
 use crate::slots::Key;
-use crate::units::{FakeOffset, Handle, Name, PageCount};
+use crate::units::{FakeOffset, Handle, Name, PageCount, Uid};
 
 /// Where an object's pages come from.
 #[derive(Debug)]
@@ -46,8 +47,12 @@ pub(crate) struct Object {
     pub(crate) number: u64,
     pub(crate) backing: Backing,
     pub(crate) caching: Caching,
-    /// Who pays for it.
+    /// Whose the page source takes the pages to be, whoever pays for them.
+    pub(crate) allocated_for: Uid,
+    /// Who pays for it: the user that has held it longest.
     pub(crate) owner: AccountKey,
+    /// The other users that hold it.
+    pub(crate) sharers: Sharers,
     pub(crate) name: Option<Name>,
     pub(crate) offset: Option<FakeOffset>,
     /// Handles, of all opens.
@@ -66,6 +71,27 @@ impl Object {
 
     pub(crate) fn is_unused(&self) -> bool {
         self.handles == 0 && self.fds == 0 && self.mapped.is_zero()
+    }
+
+    /// An open or an object fd of this user holds the object, and did not before.
+    pub(crate) fn join(&mut self, account: AccountKey) {
+        if account != self.owner {
+            self.sharers.add(account);
+        }
+    }
+
+    /// An open or an object fd of this user holds the object no more. Where that was the payer's
+    /// last one and others hold it, the oldest of them pays from now on: who paid, and who does.
+    pub(crate) fn leave(&mut self, account: AccountKey) -> Option<(AccountKey, AccountKey)> {
+        if account != self.owner {
+            self.sharers.remove(account);
+            return None;
+        }
+        if self.holders.len() + self.fds as usize > self.sharers.holds() {
+            return None;
+        }
+        let next = self.sharers.take_oldest()?;
+        Some((core::mem::replace(&mut self.owner, next), next))
     }
 }
 

@@ -228,7 +228,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// An object as the model sees it.
 #[derive(Clone, Debug, Default)]
 struct Thing {
-    owner: u32,
+    /// Who holds it, in the order in which they came: the first one pays.
+    users: Vec<u32>,
     pages: u64,
     name: Option<Name>,
     offset: Option<FakeOffset>,
@@ -242,6 +243,10 @@ struct Thing {
 }
 
 impl Thing {
+    fn owner(&self) -> u32 {
+        self.users[0]
+    }
+
     fn mapped_pages(&self) -> u64 {
         self.mapped.values().sum::<u64>() + self.mapped_by_fd.values().sum::<u64>()
     }
@@ -415,6 +420,25 @@ impl Run {
         self.things.retain(Thing::is_held);
     }
 
+    /// Who has let go of a thing is not among its users any more; who has come is the last one.
+    fn recount_users(&mut self) {
+        let of_open = |open: &usize| self.opens[*open].map(|(_, user)| user);
+        for thing in &mut self.things {
+            let handles = thing.handles.keys().map(|(open, _)| open);
+            let mapped = thing.mapped.iter().filter(|(_, pages)| **pages > 0);
+            let mapped = mapped.map(|(open, _)| open);
+            let by_open = handles.chain(mapped).filter_map(of_open);
+            let by_fd = thing.fds.iter().filter_map(|fd| Some(self.fds[*fd]?.user));
+            let holding: BTreeSet<u32> = by_open.chain(by_fd).collect();
+            thing.users.retain(|user| holding.contains(user));
+            for user in holding {
+                if !thing.users.contains(&user) {
+                    thing.users.push(user);
+                }
+            }
+        }
+    }
+
     fn who(&self, number: usize) -> Option<(OpenId, u32)> {
         self.opens.get(number).copied().flatten()
     }
@@ -465,7 +489,7 @@ impl Run {
         let result = self.device.create(open, size, CreateInfo::default());
         self.world.borrow_mut().mood = Mood::Fine;
         let pages = size.div_ceil(PAGE_SIZE);
-        let of_user = |thing: &&Thing| thing.owner == user;
+        let of_user = |thing: &&Thing| thing.owner() == user;
         let used: u64 = self
             .things
             .iter()
@@ -489,7 +513,7 @@ impl Run {
             let expected = (Handle::new(handle).unwrap(), PageCount::new(pages).unwrap());
             assert_eq!(result, Ok(expected));
             self.things.push(Thing {
-                owner: user,
+                users: vec![user],
                 pages,
                 handles: BTreeMap::from([((number, handle), ())]),
                 ..Thing::default()
@@ -889,7 +913,7 @@ impl Run {
                     )
                     .collect();
                 (
-                    thing.owner,
+                    thing.owner(),
                     thing.pages,
                     thing.handles.len() as u32,
                     holders.len(),
@@ -950,7 +974,7 @@ impl Run {
     fn compare_accounts(&self) {
         for account in self.device.accounts() {
             let user = account.uid.0;
-            let mine = |thing: &&Thing| thing.owner == user;
+            let mine = |thing: &&Thing| thing.owner() == user;
             let opens = self
                 .opens
                 .iter()
@@ -999,6 +1023,7 @@ proptest! {
         }
         for step in &steps {
             run.step(step);
+            run.recount_users();
             run.compare();
         }
         run.end();

@@ -9,6 +9,7 @@ use crate::ids::OpenId;
 use crate::ledger::{AccountKey, Counted, LedgerError};
 use crate::object::{Backing, Holders, Object};
 use crate::pages::{Caching, PageRequest, PageSet, PageSource};
+use crate::sharers::Sharers;
 use crate::slots::Key;
 use crate::units::{Handle, PageCount};
 
@@ -144,7 +145,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             number,
             backing,
             caching,
+            allocated_for: self.ledger.uid(owner),
             owner,
+            sharers: Sharers::None,
             name: None,
             offset: None,
             handles: 0,
@@ -269,15 +272,15 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     fn count_handle(&mut self, open: OpenId, key: Key) {
         if let Some(object) = self.objects.get_mut(key) {
             object.handles += 1;
-            object.holders.update(open, |holder| holder.handles += 1);
         }
+        self.update_holder(open, key, |holder| holder.handles += 1);
     }
 
     fn uncount_handle(&mut self, open: OpenId, key: Key) {
         if let Some(object) = self.objects.get_mut(key) {
             object.handles -= 1;
-            object.holders.update(open, |holder| holder.handles -= 1);
         }
+        self.update_holder(open, key, |holder| holder.handles -= 1);
     }
 
     pub(super) fn set_prime(&mut self, open: OpenId, key: Key, handle: Handle) {

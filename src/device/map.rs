@@ -187,7 +187,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         object.mapped = object.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
         match mapper {
             Mapper::Node(open) => {
-                object.holders.update(open, |holder| {
+                self.update_holder(open, key, |holder| {
                     holder.mapped = holder.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
                 });
                 if let Some(state) = self.opens.get_mut(open.0) {
@@ -210,9 +210,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         let counted = object.holders.get(open).mapped;
         let pages = pages.min(counted);
         object.mapped = object.mapped.saturating_sub(pages);
-        object
-            .holders
-            .update(open, |holder| holder.mapped = counted.saturating_sub(pages));
+        self.update_holder(open, key, |holder| {
+            holder.mapped = counted.saturating_sub(pages);
+        });
         if pages == counted
             && let Some(state) = self.opens.get_mut(open.0)
         {

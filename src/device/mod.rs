@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::ids::{ObjectFdId, ObjectId, OpenId};
 use crate::ledger::{AccountKey, Counted, Ledger, LedgerError, Limits, MAX_OBJECT_PAGES};
 use crate::names::{NameMode, Names};
-use crate::object::{Backing, Object, ObjectFd};
+use crate::object::{Backing, Holder, Object, ObjectFd};
 use crate::offsets::Offsets;
 use crate::open::{Magic, Node, Open, Owner};
 use crate::pages::PageSource;
@@ -225,6 +225,36 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         })
     }
 
+    /// Changes what an open has of an object. With the first and the last of it, its user begins
+    /// or ceases to hold the object.
+    fn update_holder(&mut self, open: OpenId, key: Key, change: impl FnOnce(&mut Holder)) {
+        let Ok(account) = self.account(open) else {
+            return;
+        };
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        let before = object.holders.len();
+        object.holders.update(open, change);
+        let after = object.holders.len();
+        if after > before {
+            object.join(account);
+        } else if after < before {
+            self.leave(key, account);
+        }
+    }
+
+    /// A user holds the object once less. Where it paid and others hold it still, the oldest of
+    /// those pays.
+    fn leave(&mut self, key: Key, account: AccountKey) {
+        let object = self.objects.get_mut(key);
+        if let Some(object) = object
+            && let Some((from, to)) = object.leave(account)
+        {
+            self.ledger.move_object(from, to, object.pages());
+        }
+    }
+
     /// The one place where objects end: when nothing holds it any more, its name and its offset
     /// are free, the driver and the page source have it back, and its owner no longer pays.
     fn end_if_unused(&mut self, key: Key) {
@@ -252,7 +282,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// The pages go back where they came from.
     fn give_back(&mut self, object: Object) {
         match object.backing {
-            Backing::Own(set) => self.source.free(self.ledger.uid(object.owner), set),
+            Backing::Own(set) => self.source.free(object.allocated_for, set),
             Backing::Private(set) => self.driver.take_back(set),
         }
     }

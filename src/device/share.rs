@@ -131,8 +131,6 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         let Some(state) = self.object_fds.remove(fd.0) else {
             return;
         };
-        self.ledger.refund_mapped(state.account, state.mapped);
-        self.ledger.refund(state.account, Counted::ObjectFds, 1);
         if let Some(maker) = self.opens.get_mut(state.maker.0) {
             maker.object_fds -= 1;
         }
@@ -140,7 +138,10 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             object.fds -= 1;
             object.mapped = object.mapped.saturating_sub(state.mapped);
         }
+        self.leave(state.object, state.account);
         self.end_if_unused(state.object);
+        self.ledger.refund_mapped(state.account, state.mapped);
+        self.ledger.refund(state.account, Counted::ObjectFds, 1);
     }
 
     fn object_fd_on(
@@ -170,6 +171,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         state.object_fds += 1;
         if let Some(object) = self.objects.get_mut(key) {
             object.fds += 1;
+            object.join(account);
         }
         Ok(ObjectFdId(fd))
     }

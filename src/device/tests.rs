@@ -6,6 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
+mod quotas;
+
 use super::*;
 use crate::object::Rights;
 use crate::pages::{

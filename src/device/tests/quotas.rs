@@ -1,0 +1,97 @@
+//! Who pays, and for how long.
+
+use super::*;
+
+/// Pages and objects charged to a user.
+fn charged(device: &TestDevice, uid: u32) -> (u64, u32) {
+    let account = device.accounts().find(|account| account.uid == Uid(uid));
+    account.map_or((0, 0), |account| (account.memory.get(), account.objects))
+}
+
+#[test]
+fn when_the_payer_lets_go_the_oldest_other_holder_pays() {
+    let (_, mut device) = device();
+    let [a, b, c] = [1, 2, 3].map(|uid| open(&mut device, uid));
+    let handle = create(&mut device, a, 5);
+    let name = device.flink(a, handle).unwrap();
+    let bobs = device.open_name(b, name).unwrap().0;
+    let carols = device.open_name(c, name).unwrap().0;
+    let again = open(&mut device, 1);
+    let alices = device.open_name(again, name).unwrap().0;
+    device.close_handle(a, handle).unwrap();
+    assert_eq!(charged(&device, 1), (5, 1), "another open of hers holds it");
+    device.close_handle(again, alices).unwrap();
+    assert_eq!(charged(&device, 1), (0, 0));
+    assert_eq!(charged(&device, 2), (5, 1));
+    // Who comes back is the youngest.
+    device.open_name(a, name).unwrap();
+    device.close_handle(b, bobs).unwrap();
+    assert_eq!(charged(&device, 3), (5, 1));
+    device.close_handle(c, carols).unwrap();
+    assert_eq!(charged(&device, 1), (5, 1));
+    device.close(a);
+    assert_eq!(device.stats().memory, PageCount::ZERO);
+    assert!(device.accounts().all(|account| account.objects == 0));
+}
+
+#[test]
+fn an_object_fd_and_a_mapping_hold_as_a_handle_does() {
+    let (_, mut device) = device();
+    let [a, b] = [1, 2].map(|uid| open(&mut device, uid));
+    let handle = create(&mut device, a, 4);
+    let name = device.flink(a, handle).unwrap();
+    let offset = device.map_offset(a, handle).unwrap().get();
+    let bobs = device.open_name(b, name).unwrap().0;
+    let fd = device.export(a, handle, Rights { write: true }).unwrap();
+    device.map(Mapper::Node(a), offset, 4096, true).unwrap();
+    device.close_handle(a, handle).unwrap();
+    assert_eq!(charged(&device, 1), (4, 1));
+    device.close_object_fd(fd);
+    assert_eq!(charged(&device, 1), (4, 1), "she maps it still");
+    device.unmap(Mapper::Node(a), offset, 4096);
+    assert_eq!(charged(&device, 2), (4, 1));
+    device.close_handle(b, bobs).unwrap();
+    assert_eq!(device.stats().objects, 0);
+}
+
+#[test]
+fn a_charge_moves_even_beyond_the_limit_and_stops_only_what_is_new() {
+    let mut limits = Limits::for_clients(pages(100));
+    limits.uid = pages(10);
+    let (_, mut device) = device_with(limits);
+    let [a, b] = [1, 2].map(|uid| open(&mut device, uid));
+    let own = create(&mut device, b, 8);
+    let handle = create(&mut device, a, 8);
+    let name = device.flink(a, handle).unwrap();
+    device.open_name(b, name).unwrap();
+    device.close_handle(a, handle).unwrap();
+    assert_eq!(charged(&device, 2), (16, 2));
+    let more = device.create(b, 4096, CreateInfo::default());
+    let refused = Error::Limit(LedgerError::Memory(Uid(2), pages(10)));
+    assert_eq!(more, Err(refused));
+    assert!(device.open_name(b, name).is_ok(), "holding costs nothing");
+    device.close_handle(b, own).unwrap();
+    create(&mut device, b, 2);
+    assert_eq!(charged(&device, 2), (10, 2));
+}
+
+#[test]
+fn nobody_pays_for_what_it_never_held() {
+    let (world, mut device) = device();
+    let [a, b] = [1, 2].map(|uid| open(&mut device, uid));
+    let handle = create(&mut device, a, 8);
+    let name = device.flink(a, handle).unwrap();
+    // Bob's handle fails at the last moment.
+    world.fail(HandleOpen, NotReady::OutOfMemory);
+    assert_eq!(device.open_name(b, name), Err(Error::OutOfMemory));
+    world.work();
+    device.close(a);
+    assert_eq!(charged(&device, 2), (0, 0));
+    assert_eq!(device.stats().objects, 0);
+}
+
+#[test]
+fn an_object_costs_the_server_no_more_than_200_bytes() {
+    // Eight of them are its slot's.
+    assert!(size_of::<Object>() <= 192, "{}", size_of::<Object>());
+}
