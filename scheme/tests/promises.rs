@@ -156,6 +156,10 @@ impl Link for Process {
         Some(receive(self.socket.as_raw_fd())?.0)
     }
 
+    fn send(&mut self, message: &[u8]) {
+        send(self.socket.as_raw_fd(), message, None);
+    }
+
     fn kill(&mut self) {
         self.end();
     }

@@ -1,5 +1,6 @@
 //! What a puppet is told, and what it reports.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -79,6 +80,8 @@ pub enum Command {
         /// Bytes in the buffer.
         size: u64,
     },
+    /// Do this over and over, until the process is killed or it fails.
+    Forever(Box<Command>),
     /// A call that must be refused. Reports its errno, and the payload as it is afterwards.
     Refused {
         /// On what.

@@ -31,6 +31,9 @@ pub trait Link {
     /// Sends a message to the process and waits for its answer. `None` where the process is gone.
     fn ask(&mut self, message: &[u8]) -> Option<alloc::vec::Vec<u8>>;
 
+    /// Sends a message to a process that will not live to answer it.
+    fn send(&mut self, message: &[u8]);
+
     /// Kills the process without a warning, and waits until it is gone.
     fn kill(&mut self);
 

@@ -1,10 +1,12 @@
 //! Promises about ends: closing, dying, being killed at any moment.
 
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use gem_wire::native::Call;
 
+use crate::command::Command;
 use crate::puppet::{PAGE, Puppet};
 use crate::{World, count, promises, wait_until_empty};
 
@@ -15,6 +17,7 @@ promises![
     what_a_dead_client_shared_lives_on_with_the_others,
     handles_are_numbers_of_one_open,
     many_objects_come_and_go,
+    a_client_that_is_killed_amid_its_calls_harms_nobody,
 ];
 
 fn closing_a_node_gives_back_everything(world: &mut dyn World) {
@@ -109,4 +112,33 @@ fn many_objects_come_and_go(world: &mut dyn World) {
         a.call(card, Call::Close { handle }).unwrap();
     }
     assert_eq!(a.create(card, PAGE), Ok(1));
+}
+
+fn a_client_that_is_killed_amid_its_calls_harms_nobody(world: &mut dyn World) {
+    const ROUNDS: u8 = 12;
+    const PAGES: u64 = 256;
+    let mut witness = Puppet::new(world);
+    let card = witness.open("card0");
+    let handle = witness.create(card, PAGE).unwrap();
+    let at = witness.map_handle(card, handle, PAGE).unwrap();
+    for round in 0..ROUNDS {
+        let mut victims: Vec<_> = (0..6).map(|_| Puppet::new(world)).collect();
+        for (number, victim) in victims.iter_mut().enumerate() {
+            let node = victim.open("card0");
+            let handle = victim.create(node, PAGES * PAGE).unwrap();
+            let object = victim.dup(node, &format!("handle/{handle}")).unwrap();
+            victim.map_handle(node, handle, PAGES * PAGE).unwrap();
+            // With payloads of many pages, most of them wait for their turn when they are killed.
+            victim.begin(match number % 3 {
+                0 => Command::Write(object, vec![5; 8 * PAGE as usize]),
+                1 => Command::Read(object, PAGES * PAGE),
+                _ => Command::Fpath(object),
+            });
+        }
+        world.pause();
+        victims.into_iter().for_each(Puppet::kill);
+        witness.poke(at, round);
+        assert_eq!(witness.call(card, Call::Size { handle }), Ok(1));
+    }
+    assert_eq!(witness.peek(at), ROUNDS - 1);
 }

@@ -55,6 +55,13 @@ impl Puppet {
         self.tell(command).map(|outcome| outcome.value)
     }
 
+    /// Has the process do this over and over, until it is killed.
+    pub fn begin(&mut self, command: Command) {
+        let forever = Command::Forever(Box::new(command));
+        let message = postcard::to_allocvec(&forever).expect("a command can be written");
+        self.link.send(&message);
+    }
+
     /// Kills the process.
     pub fn kill(mut self) {
         self.link.kill();
@@ -290,6 +297,9 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
         Command::Foreign(fd, operation) => foreign(fd as usize, operation)
             .map(|()| 0)
             .map_err(|error| error.errno())?,
+        Command::Forever(command) => loop {
+            act((*command).clone(), platform)?;
+        },
         Command::Refused { fd, words, payload } => return Ok(refused(fd, &words, payload)),
         command => return libredox_call(command).map_err(|error| error.errno()),
     };
@@ -421,6 +431,7 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
         | Command::Uncarry
         | Command::Fork
         | Command::Storm { .. }
+        | Command::Forever(_)
         | Command::Refused { .. }
         | Command::Foreign(..)
         | Command::Kernel(_)

@@ -186,6 +186,10 @@ impl Link for Puppet {
         self.stage.wait(self.link, |actor| actor.reply.take())
     }
 
+    fn send(&mut self, message: &[u8]) {
+        self.order(message).expect("the client process is gone");
+    }
+
     fn kill(&mut self) {
         self.process.kill().expect("a process");
         self.process.wait().expect("a process");
