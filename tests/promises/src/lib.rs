@@ -18,6 +18,7 @@ pub mod lifetimes;
 pub mod limits;
 pub mod mappings;
 pub mod puppet;
+pub mod quotas;
 pub mod sharing;
 pub mod signals;
 
@@ -103,6 +104,7 @@ pub fn all() -> impl Iterator<Item = &'static Promise> {
         mappings::PROMISES,
         lifetimes::PROMISES,
         abuse::PROMISES,
+        quotas::PROMISES,
     ]
     .into_iter()
     .flatten()
