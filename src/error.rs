@@ -44,6 +44,8 @@ pub enum Error {
     Limit(LedgerError),
     /// There is no such open.
     NoSuchOpen,
+    /// The open was revoked.
+    Revoked,
     /// There is no such object fd.
     NoSuchObjectFd,
     /// The open is nobody's yet, or somebody's already.
@@ -101,7 +103,7 @@ impl Error {
             Self::ObjectSize(_) | Self::Dumb => Errno::EINVAL,
             Self::NoSuchOffset(_) | Self::Range { .. } => Errno::EINVAL,
             Self::NotAllowed | Self::ReadOnly => Errno::EACCES,
-            Self::NotMappable => Errno::ENODEV,
+            Self::NotMappable | Self::Revoked => Errno::ENODEV,
             Self::NoSpace => Errno::ENOSPC,
             Self::NoSuchMagic | Self::NotMaster => Errno::EINVAL,
             Self::MasterElsewhere => Errno::EBUSY,
@@ -123,6 +125,7 @@ impl fmt::Display for Error {
             Self::Platform(PlatformError::Failed) => f.write_str("the platform failed"),
             Self::Limit(error) => error.fmt(f),
             Self::NoSuchOpen => f.write_str("no such open"),
+            Self::Revoked => f.write_str("the open was revoked"),
             Self::NoSuchObjectFd => f.write_str("the file is not an object"),
             Self::Binding => f.write_str("the open is not this process's"),
             Self::NoSuchHandle(handle) | Self::NotClosable(handle) => {
@@ -192,6 +195,7 @@ mod tests {
             (Error::ReadOnly, 13),
             (Error::MasterElsewhere, 16),
             (Error::NotMappable, 19),
+            (Error::Revoked, 19),
             (Error::Platform(PlatformError::NoSuchMemory), 19),
             (Error::NotClosable(handle), 22),
             (Error::ObjectSize(pages), 22),

@@ -19,8 +19,10 @@ pub struct Limits {
     pub uid: PageCount,
     /// Memory in one object.
     pub object: PageCount,
-    /// Pages mapped by one uid, each mapping counted.
+    /// Pages mapped by one uid, each mapping counted: what the kernel's page tables cost.
     pub mapped_per_uid: PageCount,
+    /// Objects mapped by the opens of one uid, each open's counted: what the server keeps of them.
+    pub mapped_objects_per_uid: u32,
     /// Opens, of all clients together.
     pub opens: u32,
     /// Opens of one uid.
@@ -35,6 +37,15 @@ pub struct Limits {
     pub object_fds_per_uid: u32,
     /// Object fds made through one open.
     pub object_fds_per_open: u32,
+    /// Objects of one uid that have a global name: few of the two billion, so that guessing one
+    /// stays hopeless.
+    pub names_per_uid: u32,
+    /// Objects of one uid that have a fake offset.
+    pub offsets_per_uid: u32,
+    /// Requests of one uid that wait at a time. Counted by the server.
+    pub waiting_per_uid: u32,
+    /// Requests on one open file that wait at a time. Counted by the server.
+    pub waiting_per_open: u32,
     /// The space of fake offsets, for all.
     pub offset_space: PageCount,
 }
@@ -55,6 +66,7 @@ impl Limits {
             object: uid.min(most),
             // Mapping costs the kernel page tables, one eight-byte entry a page.
             mapped_per_uid: PageCount::new(total.get().saturating_mul(16)).unwrap_or(total),
+            mapped_objects_per_uid: 1 << 18,
             opens: 1 << 20,
             opens_per_uid: 1 << 14,
             objects_per_uid: 1 << 20,
@@ -62,6 +74,10 @@ impl Limits {
             handles_per_open: 1 << 20,
             object_fds_per_uid: 1 << 17,
             object_fds_per_open: 1 << 16,
+            names_per_uid: 1 << 16,
+            offsets_per_uid: 1 << 20,
+            waiting_per_uid: 1 << 10,
+            waiting_per_open: 1 << 6,
             offset_space: OFFSET_SPACE,
         }
     }
@@ -111,6 +127,12 @@ pub enum Counted {
     Handles,
     /// Object fds.
     ObjectFds,
+    /// Objects mapped through nodes.
+    MappedObjects,
+    /// Global names.
+    Names,
+    /// Fake offsets.
+    Offsets,
 }
 
 impl fmt::Display for Counted {
@@ -120,6 +142,9 @@ impl fmt::Display for Counted {
             Self::Objects => "objects",
             Self::Handles => "handles",
             Self::ObjectFds => "object fds",
+            Self::MappedObjects => "mapped objects",
+            Self::Names => "names",
+            Self::Offsets => "offsets",
         })
     }
 }
@@ -154,6 +179,12 @@ pub struct Account {
     pub object_fds: u32,
     /// Pages mapped through its opens and object fds.
     pub mapped: PageCount,
+    /// Objects mapped through its opens, each open's counted.
+    pub mapped_objects: u32,
+    /// Objects charged to it that have a global name.
+    pub names: u32,
+    /// Objects charged to it that have a fake offset.
+    pub offsets: u32,
 }
 
 impl Account {
@@ -166,6 +197,9 @@ impl Account {
             handles: 0,
             object_fds: 0,
             mapped: PageCount::ZERO,
+            mapped_objects: 0,
+            names: 0,
+            offsets: 0,
         }
     }
 
@@ -175,6 +209,9 @@ impl Account {
             Counted::Objects => self.objects,
             Counted::Handles => self.handles,
             Counted::ObjectFds => self.object_fds,
+            Counted::MappedObjects => self.mapped_objects,
+            Counted::Names => self.names,
+            Counted::Offsets => self.offsets,
         }
     }
 
@@ -184,12 +221,23 @@ impl Account {
             Counted::Objects => &mut self.objects,
             Counted::Handles => &mut self.handles,
             Counted::ObjectFds => &mut self.object_fds,
+            Counted::MappedObjects => &mut self.mapped_objects,
+            Counted::Names => &mut self.names,
+            Counted::Offsets => &mut self.offsets,
         }
     }
 
     fn is_empty(&self) -> bool {
         *self == Self::new(self.uid)
     }
+}
+
+/// What one object is charged for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) pages: PageCount,
+    pub(crate) has_name: bool,
+    pub(crate) has_offset: bool,
 }
 
 /// Which account something is charged to.
@@ -219,6 +267,11 @@ impl Ledger {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// From now on these hold, for what is new.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     pub(crate) fn memory(&self) -> PageCount {
@@ -272,6 +325,9 @@ impl Ledger {
             Counted::Objects => self.limits.objects_per_uid,
             Counted::Handles => self.limits.handles_per_uid,
             Counted::ObjectFds => self.limits.object_fds_per_uid,
+            Counted::MappedObjects => self.limits.mapped_objects_per_uid,
+            Counted::Names => self.limits.names_per_uid,
+            Counted::Offsets => self.limits.offsets_per_uid,
         };
         match self.accounts.get(key.0) {
             Some(account) if account.count(what) >= limit => {
@@ -328,34 +384,48 @@ impl Ledger {
         Ok(())
     }
 
-    pub(crate) fn refund_object(&mut self, key: AccountKey, pages: PageCount) {
+    /// An object is no more.
+    pub(crate) fn refund_object(&mut self, key: AccountKey, load: Load) {
+        self.memory = self.memory.saturating_sub(load.pages);
+        self.relieve(key, load);
+    }
+
+    fn relieve(&mut self, key: AccountKey, load: Load) {
         if let Some(account) = self.accounts.get_mut(key.0) {
-            account.memory = account.memory.saturating_sub(pages);
+            account.objects = account.objects.saturating_sub(1);
+            account.memory = account.memory.saturating_sub(load.pages);
+            account.names = account.names.saturating_sub(load.has_name.into());
+            account.offsets = account.offsets.saturating_sub(load.has_offset.into());
         }
-        self.memory = self.memory.saturating_sub(pages);
-        self.refund(key, Counted::Objects, 1);
+        self.close_if_empty(key.0);
     }
 
     /// Another user pays for an object from now on, even beyond its limits: it holds the object,
     /// and what is held cannot be refused any more.
-    pub(crate) fn move_object(&mut self, from: AccountKey, to: AccountKey, pages: PageCount) {
+    pub(crate) fn move_object(&mut self, from: AccountKey, to: AccountKey, load: Load) {
         if let Some(account) = self.accounts.get_mut(to.0) {
             account.objects = account.objects.saturating_add(1);
             // The sum of all objects is bounded, and this is a part of it.
-            account.memory = account.memory.checked_add(pages).unwrap_or(self.memory);
+            account.memory = account
+                .memory
+                .checked_add(load.pages)
+                .unwrap_or(self.memory);
+            account.names = account.names.saturating_add(load.has_name.into());
+            account.offsets = account.offsets.saturating_add(load.has_offset.into());
         }
-        if let Some(account) = self.accounts.get_mut(from.0) {
-            account.memory = account.memory.saturating_sub(pages);
-        }
-        self.refund(from, Counted::Objects, 1);
+        self.relieve(from, load);
     }
 
-    /// This many more pages mapped.
+    /// This many more pages mapped, of one object more where `another`.
     pub(crate) fn charge_mapped(
         &mut self,
         key: AccountKey,
         pages: PageCount,
+        another: bool,
     ) -> Result<(), LedgerError> {
+        if another {
+            self.check(key, Counted::MappedObjects)?;
+        }
         let limit = self.limits.mapped_per_uid;
         let Some(account) = self.accounts.get_mut(key.0) else {
             return Ok(());
@@ -364,13 +434,16 @@ impl Ledger {
         let mapped = account.mapped.checked_add(pages);
         let total = self.mapped.checked_add(pages).ok_or(refused)?;
         account.mapped = mapped.filter(|&pages| pages <= limit).ok_or(refused)?;
+        account.mapped_objects += u32::from(another);
         self.mapped = total;
         Ok(())
     }
 
-    pub(crate) fn refund_mapped(&mut self, key: AccountKey, pages: PageCount) {
+    /// This many pages less, the last ones of an object where `last`.
+    pub(crate) fn refund_mapped(&mut self, key: AccountKey, pages: PageCount, last: bool) {
         if let Some(account) = self.accounts.get_mut(key.0) {
             account.mapped = account.mapped.saturating_sub(pages);
+            account.mapped_objects = account.mapped_objects.saturating_sub(last.into());
         }
         self.mapped = self.mapped.saturating_sub(pages);
         self.close_if_empty(key.0);
@@ -391,6 +464,14 @@ mod tests {
 
     fn pages(pages: u64) -> PageCount {
         PageCount::new(pages).unwrap()
+    }
+
+    fn load(size: u64) -> Load {
+        Load {
+            pages: pages(size),
+            has_name: false,
+            has_offset: false,
+        }
     }
 
     fn ledger() -> Ledger {
@@ -422,7 +503,7 @@ mod tests {
         let before = *ledger.account(account).unwrap();
         let refused = ledger.charge_object(account, pages(1));
         assert_eq!(refused, Err(LedgerError::Memory(a, pages(50))));
-        let refused = ledger.charge_mapped(account, pages(11));
+        let refused = ledger.charge_mapped(account, pages(11), true);
         assert_eq!(refused, Err(LedgerError::Mapped(a, pages(10))));
         assert_eq!(*ledger.account(account).unwrap(), before);
         ledger.charge_object(other, pages(49)).unwrap();
@@ -431,8 +512,8 @@ mod tests {
         assert_eq!(ledger.memory(), pages(99));
         assert_eq!(ledger.mapped(), PageCount::ZERO);
         ledger.charge_object(other, pages(1)).unwrap();
-        ledger.refund_object(other, pages(1));
-        ledger.refund_object(account, pages(50));
+        ledger.refund_object(other, load(1));
+        ledger.refund_object(account, load(50));
         assert_eq!(ledger.memory(), pages(49));
     }
 
@@ -455,10 +536,10 @@ mod tests {
         assert_eq!(ledger.charge_open(Uid(1)), Ok(account));
         let refused = Err(LedgerError::Count(Uid(1), Counted::Opens, 2));
         assert_eq!(ledger.charge_open(Uid(1)), refused);
-        ledger.charge_mapped(account, pages(1)).unwrap();
+        ledger.charge_mapped(account, pages(1), true).unwrap();
         ledger.refund(account, Counted::Opens, 2);
         assert_eq!(ledger.uid(account), Uid(1));
-        ledger.refund_mapped(account, pages(5));
+        ledger.refund_mapped(account, pages(5), true);
         assert_eq!(ledger.account(account), None);
         assert_eq!(ledger.accounts().count(), 0);
         assert_eq!(ledger.mapped(), PageCount::ZERO);

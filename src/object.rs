@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use hashbrown::HashMap;
 
 use crate::ids::OpenId;
-use crate::ledger::AccountKey;
+use crate::ledger::{AccountKey, Load};
 use crate::pages::{Caching, PageSet};
 use crate::sharers::Sharers;
 use crate::shrink;
@@ -67,6 +67,15 @@ pub(crate) struct Object {
 impl Object {
     pub(crate) fn pages(&self) -> PageCount {
         self.backing.pages()
+    }
+
+    /// What its payer is charged for.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            pages: self.pages(),
+            has_name: self.name.is_some(),
+            has_offset: self.offset.is_some(),
+        }
     }
 
     pub(crate) fn is_unused(&self) -> bool {

@@ -55,6 +55,8 @@ pub(crate) struct Open {
     pub(crate) magic: Option<Magic>,
     pub(crate) authenticated: bool,
     pub(crate) was_master: bool,
+    /// Nothing new is made through it.
+    pub(crate) revoked: bool,
 }
 
 impl Open {
@@ -69,6 +71,7 @@ impl Open {
             magic: None,
             authenticated: false,
             was_master: false,
+            revoked: false,
         }
     }
 }

@@ -188,6 +188,13 @@ enum Step {
         fd: usize,
         pages: u64,
     },
+    Revoke {
+        open: usize,
+    },
+    Limit {
+        which: u8,
+        value: u32,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -216,11 +223,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (open.clone(), handle).prop_map(|(open, handle)| Step::Offset { open, handle }),
         4 => (open.clone(), index.clone(), 0u64..12, mood)
             .prop_map(|(open, offset, pages, mood)| Step::Map { open, offset, pages, mood }),
-        4 => (open, index.clone(), 0u64..12, 0u64..12)
+        4 => (open.clone(), index.clone(), 0u64..12, 0u64..12)
             .prop_map(|(open, offset, skip, pages)| Step::Unmap { open, offset, skip, pages }),
         3 => (index.clone(), 0u64..6, 0u64..12, any::<bool>())
             .prop_map(|(fd, skip, pages, write)| Step::MapFd { fd, skip, pages, write }),
         3 => (index, 0u64..12).prop_map(|(fd, pages)| Step::UnmapFd { fd, pages }),
+        1 => open.prop_map(|open| Step::Revoke { open }),
+        2 => (0u8..12, 1u32..9).prop_map(|(which, value)| Step::Limit { which, value }),
     ];
     proptest::collection::vec(step, 1..120)
 }
@@ -260,6 +269,14 @@ impl Thing {
     }
 }
 
+fn named(thing: &Thing) -> bool {
+    thing.name.is_some()
+}
+
+fn placed(thing: &Thing) -> bool {
+    thing.offset.is_some()
+}
+
 /// An fd on an object.
 #[derive(Clone, Copy)]
 struct ObjectFile {
@@ -276,6 +293,7 @@ struct Run {
     limits: Limits,
     /// By the model's number; `None` where closed.
     opens: Vec<Option<(OpenId, u32)>>,
+    revoked: BTreeSet<usize>,
     fds: Vec<Option<ObjectFile>>,
     things: Vec<Thing>,
     names: Vec<Name>,
@@ -293,6 +311,9 @@ impl Run {
         limits.object_fds_per_uid = 4;
         limits.object_fds_per_open = 3;
         limits.mapped_per_uid = PageCount::new(40).unwrap();
+        limits.mapped_objects_per_uid = 3;
+        limits.names_per_uid = 3;
+        limits.offsets_per_uid = 3;
         limits.offset_space = PageCount::new(30).unwrap();
         let config = Config {
             limits,
@@ -303,6 +324,7 @@ impl Run {
             world,
             limits,
             opens: Vec::new(),
+            revoked: BTreeSet::new(),
             fds: Vec::new(),
             things: Vec::new(),
             names: Vec::new(),
@@ -358,6 +380,8 @@ impl Run {
                 write,
             } => self.map_fd(self.nth_fd(fd), skip, pages, write),
             Step::UnmapFd { fd, pages } => self.unmap_fd(self.nth_fd(fd), pages),
+            Step::Revoke { open } => self.revoke(self.nth_open(open)),
+            Step::Limit { which, value } => self.limit(which, value),
         }
     }
 
@@ -408,6 +432,43 @@ impl Run {
             thing.mapped.remove(&number);
         }
         self.settle();
+    }
+
+    /// An open has nothing any more but what it maps.
+    fn revoke(&mut self, number: usize) {
+        let Some((open, _)) = self.who(number) else {
+            return;
+        };
+        assert_eq!(self.device.revoke(open), Ok(()));
+        assert_eq!(self.device.magic(open), Err(Error::Revoked));
+        self.revoked.insert(number);
+        for thing in &mut self.things {
+            thing.handles.retain(|(holder, _), ()| *holder != number);
+            thing.prime.remove(&number);
+        }
+        self.settle();
+    }
+
+    /// Limits may come to lie far below what is there.
+    fn limit(&mut self, which: u8, value: u32) {
+        let limits = &mut self.limits;
+        let pages = PageCount::new(u64::from(value) * 8).unwrap();
+        match which {
+            0 => limits.total = pages,
+            1 => limits.uid = pages,
+            2 => limits.object = pages,
+            3 => limits.mapped_per_uid = pages,
+            4 => limits.mapped_objects_per_uid = value,
+            5 => limits.opens_per_uid = value,
+            6 => limits.objects_per_uid = value,
+            7 => limits.handles_per_uid = value,
+            8 => limits.handles_per_open = value,
+            9 => limits.object_fds_per_uid = value,
+            10 => limits.names_per_uid = value,
+            _ => limits.offsets_per_uid = value,
+        }
+        self.device.set_limits(*limits);
+        assert_eq!(self.device.stats().limits, *limits);
     }
 
     /// Names go with the last handle, objects with whatever held them last.
@@ -488,6 +549,10 @@ impl Run {
         let mood = self.mood(mood);
         let result = self.device.create(open, size, CreateInfo::default());
         self.world.borrow_mut().mood = Mood::Fine;
+        if self.revoked.contains(&number) {
+            assert!(result.is_err(), "{result:?}");
+            return;
+        }
         let pages = size.div_ceil(PAGE_SIZE);
         let of_user = |thing: &&Thing| thing.owner() == user;
         let used: u64 = self
@@ -547,6 +612,12 @@ impl Run {
         let result = self.device.flink(open, handle);
         match self.find(number, raw) {
             None => assert_eq!(result, Err(Error::NoSuchHandle(handle))),
+            Some(index)
+                if self.things[index].name.is_none()
+                    && self.is_at(index, self.limits.names_per_uid, named) =>
+            {
+                assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+            }
             Some(index) => {
                 let name = result.unwrap();
                 let others = self
@@ -583,7 +654,9 @@ impl Run {
             assert_eq!(result, Err(Error::NoSuchName(name)));
             return;
         };
-        if self.is_full(number, user) {
+        if self.revoked.contains(&number) {
+            assert_eq!(result, Err(Error::Revoked));
+        } else if self.is_full(number, user) {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else if mood == Mood::DriverFails {
             assert_eq!(result, Err(Error::OutOfMemory));
@@ -638,6 +711,10 @@ impl Run {
         write: bool,
         result: Result<ObjectFdId, Error>,
     ) -> Option<usize> {
+        if self.revoked.contains(&maker) {
+            assert_eq!(result, Err(Error::Revoked));
+            return None;
+        }
         let fds = || self.fds.iter().flatten();
         let of_open = fds().filter(|fd| fd.maker == maker).count() as u32;
         let of_user = fds().filter(|fd| fd.user == user).count() as u32;
@@ -671,6 +748,8 @@ impl Run {
             assert_eq!(result, Err(Error::ReadOnly));
         } else if let Some(&handle) = self.things[index].prime.get(&number) {
             assert_eq!(result.unwrap().0.get(), handle, "the same handle again");
+        } else if self.revoked.contains(&number) {
+            assert_eq!(result, Err(Error::Revoked));
         } else if self.is_full(number, user) {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else {
@@ -709,6 +788,10 @@ impl Run {
             assert_eq!(result, Ok(known));
             return;
         }
+        if self.is_at(index, self.limits.offsets_per_uid, placed) {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
+            return;
+        }
         let expected = self.best_fit(self.things[index].pages);
         assert_eq!(result.ok(), expected, "{result:?}");
         if let Some(offset) = expected {
@@ -717,6 +800,26 @@ impl Run {
         } else {
             assert_eq!(result, Err(Error::NoSpace));
         }
+    }
+
+    /// Whether the payer of a thing has so many such things.
+    fn is_at(&self, index: usize, limit: u32, such: fn(&Thing) -> bool) -> bool {
+        let payer = self.things[index].owner();
+        self.count_of(payer, such) >= limit
+    }
+
+    fn count_of(&self, payer: u32, such: fn(&Thing) -> bool) -> u32 {
+        let of_payer = self.things.iter().filter(|thing| thing.owner() == payer);
+        of_payer.filter(|thing| such(thing)).count() as u32
+    }
+
+    /// Mapped things, each of the user's opens counted.
+    fn mapped_things(&self, user: u32) -> u32 {
+        let mapped = self.things.iter().flat_map(|thing| &thing.mapped);
+        let mapped = mapped.filter(|(_, pages)| **pages > 0);
+        mapped
+            .filter(|(open, _)| self.who(**open).is_some_and(|(_, whose)| whose == user))
+            .count() as u32
     }
 
     /// The smallest gap that is large enough, the lowest of those.
@@ -774,14 +877,16 @@ impl Run {
             return;
         };
         let counted = self.mapped_by(user);
+        let many = self.mapped_things(user) >= self.limits.mapped_objects_per_uid;
         let thing = &mut self.things[index];
+        let another = thing.mapped.get(&number).is_none_or(|pages| *pages == 0);
         if pages == 0 {
             assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
         } else if !thing.held_by(number) {
             assert_eq!(result, Err(Error::NotAllowed));
         } else if pages > thing.pages {
             assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
-        } else if counted + pages > self.limits.mapped_per_uid.get() {
+        } else if counted + pages > self.limits.mapped_per_uid.get() || another && many {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else if mood == Mood::Waits {
             assert_eq!(result, Err(Error::NotReady(Ticket(2))));
@@ -997,6 +1102,9 @@ impl Run {
             assert_eq!(account.handles, self.places_of(user));
             assert_eq!(account.object_fds as usize, fds.count());
             assert_eq!(account.mapped.get(), self.mapped_by(user));
+            assert_eq!(account.mapped_objects, self.mapped_things(user));
+            assert_eq!(account.names, self.count_of(user, named));
+            assert_eq!(account.offsets, self.count_of(user, placed));
         }
     }
 

@@ -6,7 +6,7 @@ use crate::dumb;
 use crate::error::Error;
 use crate::handles::Reserved;
 use crate::ids::OpenId;
-use crate::ledger::{AccountKey, Counted, LedgerError};
+use crate::ledger::{AccountKey, Counted, LedgerError, Load};
 use crate::object::{Backing, Holders, Object};
 use crate::pages::{Caching, PageRequest, PageSet, PageSource};
 use crate::sharers::Sharers;
@@ -56,7 +56,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         match self.create_charged(open, account, pages, info) {
             Ok(handle) => Ok((handle, pages)),
             Err(error) => {
-                self.ledger.refund_object(account, pages);
+                self.ledger.refund_object(account, new(pages));
                 Err(error)
             }
         }
@@ -106,7 +106,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             }
         };
         self.adopt(open, account, Backing::Private(set), caching)
-            .inspect_err(|_| self.ledger.refund_object(account, pages))
+            .inspect_err(|_| self.ledger.refund_object(account, new(pages)))
     }
 
     /// A new buffer for `width` × `height` pixels of `bits` each.
@@ -179,10 +179,10 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     }
 
     /// Whether this open may have one more handle, and if its table must grow for that.
-    fn check_handles(&self, open: OpenId) -> Result<bool, Error> {
+    fn check_handles(&mut self, open: OpenId) -> Result<bool, Error> {
         let limit = self.ledger.limits().handles_per_open;
         let account = self.account(open)?;
-        let state = self.opens.get(open.0).ok_or(Error::NoSuchOpen)?;
+        let state = self.active(open)?;
         if state.handles.len() >= limit {
             return Err(LedgerError::OpenCount(Counted::Handles, limit).into());
         }
@@ -305,6 +305,16 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             && let Some(name) = object.name.take()
         {
             self.names.remove(name);
+            self.ledger.refund(object.owner, Counted::Names, 1);
         }
+    }
+}
+
+/// What a new object is charged for.
+fn new(pages: PageCount) -> Load {
+    Load {
+        pages,
+        has_name: false,
+        has_offset: false,
     }
 }

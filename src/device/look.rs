@@ -47,6 +47,8 @@ pub struct OpenStats {
     pub object_fds: u32,
     /// Objects it has mapped through its node.
     pub mapped_objects: usize,
+    /// Whether it was revoked.
+    pub revoked: bool,
     /// What its uid has altogether.
     pub account: Option<Account>,
 }
@@ -115,6 +117,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             handles: state.handles.len(),
             object_fds: state.object_fds,
             mapped_objects: state.mapped.len(),
+            revoked: state.revoked,
             account: state
                 .owner
                 .and_then(|owner| self.ledger.account(owner.account).copied()),

@@ -7,7 +7,7 @@ use super::Device;
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::ids::{ObjectFdId, OpenId};
-use crate::ledger::AccountKey;
+use crate::ledger::{AccountKey, Counted};
 use crate::object::Backing;
 use crate::pages::{PageSet, PageSource};
 use crate::shrink;
@@ -25,11 +25,11 @@ pub enum Mapper {
 
 impl<S: PageSource, D: Driver> Device<S, D> {
     /// Where the object seems to lie in a node's file, in bytes. Made on demand, the same for
-    /// every open.
+    /// every open, charged to whoever pays for the object.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchHandle`] (ENOENT), [`Error::NoSpace`] (ENOSPC).
+    /// [`Error::NoSuchHandle`] (ENOENT), [`Error::Limit`] (EMFILE), [`Error::NoSpace`] (ENOSPC).
     pub fn map_offset(&mut self, open: OpenId, handle: Handle) -> Result<FakeOffset, Error> {
         let key = self.object_of(open, handle)?;
         let object = self
@@ -39,8 +39,10 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if let Some(offset) = object.offset {
             return Ok(offset);
         }
+        self.ledger.check(object.owner, Counted::Offsets)?;
         let offset = self.offsets.allocate(object.pages(), key);
         let offset = offset.ok_or(Error::NoSpace)?;
+        self.ledger.charge(object.owner, Counted::Offsets)?;
         object.offset = Some(offset);
         Ok(offset)
     }
@@ -81,7 +83,11 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
         let set = own_pages(&object.backing)?;
         let account = self.payer(mapper)?;
-        self.ledger.charge_mapped(account, pages)?;
+        let another = match mapper {
+            Mapper::Node(open) => object.holders.get(open).mapped.is_zero(),
+            Mapper::Object(_) => false,
+        };
+        self.ledger.charge_mapped(account, pages, another)?;
         let window = self.source.window(set).map_err(Error::from);
         match window.and_then(|window| window.checked_add(first).ok_or(range)) {
             Ok(address) => {
@@ -89,7 +95,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                 Ok(address)
             }
             Err(error) => {
-                self.ledger.refund_mapped(account, pages);
+                self.ledger.refund_mapped(account, pages, another);
                 Err(error)
             }
         }
@@ -208,6 +214,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             return;
         };
         let counted = object.holders.get(open).mapped;
+        if counted.is_zero() {
+            return;
+        }
         let pages = pages.min(counted);
         object.mapped = object.mapped.saturating_sub(pages);
         self.update_holder(open, key, |holder| {
@@ -220,7 +229,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             shrink::set(&mut state.mapped);
         }
         if let Ok(account) = self.account(open) {
-            self.ledger.refund_mapped(account, pages);
+            self.ledger.refund_mapped(account, pages, pages == counted);
         }
         self.end_if_unused(key);
     }
@@ -231,7 +240,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         };
         let pages = pages.min(state.mapped);
         state.mapped = state.mapped.saturating_sub(pages);
-        self.ledger.refund_mapped(state.account, pages);
+        self.ledger.refund_mapped(state.account, pages, false);
         // The fd itself keeps the object alive.
         if let Some(object) = self.objects.get_mut(state.object) {
             object.mapped = object.mapped.saturating_sub(pages);

@@ -13,10 +13,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchOpen`] (EBADF).
+    /// [`Error::NoSuchOpen`] (EBADF), [`Error::Revoked`] (ENODEV).
     pub fn magic(&mut self, open: OpenId) -> Result<Magic, Error> {
-        let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
-        if let Some(magic) = state.magic {
+        if let Some(magic) = self.active(open)?.magic {
             return Ok(magic);
         }
         // Numbers come again after four billion; those of this moment's opens are skipped.
@@ -28,8 +27,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                 break magic;
             }
         };
+        self.active(open)?.magic = Some(magic);
         self.magics.insert(magic, open);
-        state.magic = Some(magic);
         Ok(magic)
     }
 
@@ -55,13 +54,14 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::MasterElsewhere`] (EBUSY).
+    /// [`Error::MasterElsewhere`] (EBUSY), [`Error::Revoked`] (ENODEV).
     pub fn set_master(&mut self, open: OpenId) -> Result<(), Error> {
-        let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
+        self.active(open)?;
         if self.master.is_some_and(|master| master != open) {
             return Err(Error::MasterElsewhere);
         }
         self.master = Some(open);
+        let state = self.active(open)?;
         state.authenticated = true;
         state.was_master = true;
         Ok(())

@@ -5,12 +5,14 @@
 //! together with what they count, and an object ends in one place, [`Device::end_if_unused`].
 //!
 //! Split by concern: opens and masters here, `create` for objects and handles, `share` for names
-//! and object fds, `map` for mappings and bytes, `look` for what is shown to people.
+//! and object fds, `map` for mappings and bytes, `look` for what is shown to people, `rule` for what
+//! root does to others.
 
 mod create;
 mod look;
 mod map;
 mod master;
+mod rule;
 mod share;
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,7 @@ use core::mem::take;
 use crate::driver::{Driver, NoDriver, ObjectInfo};
 use crate::error::Error;
 use crate::ids::{ObjectFdId, ObjectId, OpenId};
-use crate::ledger::{AccountKey, Counted, Ledger, LedgerError, Limits, MAX_OBJECT_PAGES};
+use crate::ledger::{AccountKey, Counted, Ledger, LedgerError, Limits};
 use crate::names::{NameMode, Names};
 use crate::object::{Backing, Holder, Object, ObjectFd};
 use crate::offsets::Offsets;
@@ -70,10 +72,7 @@ pub struct Device<S, D = NoDriver> {
 impl<S: PageSource, D: Driver> Device<S, D> {
     /// A device without objects.
     pub fn new(config: Config, source: S, driver: D) -> Self {
-        let mut limits = config.limits;
-        if limits.object.get() > MAX_OBJECT_PAGES {
-            limits.object = PageCount::new(MAX_OBJECT_PAGES).unwrap_or(limits.object);
-        }
+        let limits = rule::possible(config.limits);
         Self {
             source,
             driver,
@@ -183,9 +182,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         for object in mapped.into_iter().flatten() {
             self.uncount_node_pages(open, object, PageCount::MAX);
         }
-        while let Some(handle) = self.highest_handle(open) {
-            let _ = self.close_handle(open, handle);
-        }
+        self.close_handles(open);
         let Some(state) = self.opens.remove(open.0) else {
             return;
         };
@@ -197,6 +194,12 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             self.clients_by_uid
                 .remove(&(owner.identity.uid, state.client));
             self.ledger.refund(owner.account, Counted::Opens, 1);
+        }
+    }
+
+    fn close_handles(&mut self, open: OpenId) {
+        while let Some(handle) = self.highest_handle(open) {
+            let _ = self.close_handle(open, handle);
         }
     }
 
@@ -251,7 +254,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if let Some(object) = object
             && let Some((from, to)) = object.leave(account)
         {
-            self.ledger.move_object(from, to, object.pages());
+            self.ledger.move_object(from, to, object.load());
         }
     }
 
@@ -274,9 +277,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if let Some(info) = info {
             self.driver.object_free(info);
         }
-        let (owner, pages) = (object.owner, object.pages());
+        let (owner, load) = (object.owner, object.load());
         self.give_back(object);
-        self.ledger.refund_object(owner, pages);
+        self.ledger.refund_object(owner, load);
     }
 
     /// The pages go back where they came from.

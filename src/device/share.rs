@@ -22,11 +22,12 @@ pub struct ObjectFdInfo {
 }
 
 impl<S: PageSource, D: Driver> Device<S, D> {
-    /// The object's global name, made on first use.
+    /// The object's global name, made on first use and charged to whoever pays for the object.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchHandle`] (ENOENT), [`Error::NoSpace`] (ENOSPC) where names are used up.
+    /// [`Error::NoSuchHandle`] (ENOENT), [`Error::Limit`] (EMFILE), [`Error::NoSpace`] (ENOSPC)
+    /// where names are used up.
     pub fn flink(&mut self, open: OpenId, handle: Handle) -> Result<Name, Error> {
         let key = self.object_of(open, handle)?;
         let object = self
@@ -36,7 +37,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if let Some(name) = object.name {
             return Ok(name);
         }
+        self.ledger.check(object.owner, Counted::Names)?;
         let name = self.names.insert(key).ok_or(Error::NoSpace)?;
+        self.ledger.charge(object.owner, Counted::Names)?;
         object.name = Some(name);
         Ok(name)
     }
@@ -140,7 +143,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
         self.leave(state.object, state.account);
         self.end_if_unused(state.object);
-        self.ledger.refund_mapped(state.account, state.mapped);
+        self.ledger
+            .refund_mapped(state.account, state.mapped, false);
         self.ledger.refund(state.account, Counted::ObjectFds, 1);
     }
 
@@ -152,7 +156,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ) -> Result<ObjectFdId, Error> {
         let limit = self.ledger.limits().object_fds_per_open;
         let account = self.account(open)?;
-        let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
+        let state = self.active(open)?;
         if state.object_fds >= limit {
             return Err(LedgerError::OpenCount(Counted::ObjectFds, limit).into());
         }
@@ -168,7 +172,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             self.ledger.refund(account, Counted::ObjectFds, 1);
             return Err(Error::NoSpace);
         };
-        state.object_fds += 1;
+        if let Some(maker) = self.opens.get_mut(open.0) {
+            maker.object_fds += 1;
+        }
         if let Some(object) = self.objects.get_mut(key) {
             object.fds += 1;
             object.join(account);

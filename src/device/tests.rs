@@ -9,6 +9,7 @@ use core::cell::RefCell;
 mod quotas;
 
 use super::*;
+use crate::MAX_OBJECT_PAGES;
 use crate::object::Rights;
 use crate::pages::{
     Caching, Extent, Extents, NotReady, PageRequest, PageSet, PlatformError, Ticket,

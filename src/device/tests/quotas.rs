@@ -95,3 +95,80 @@ fn an_object_costs_the_server_no_more_than_200_bytes() {
     // Eight of them are its slot's.
     assert!(size_of::<Object>() <= 192, "{}", size_of::<Object>());
 }
+
+#[test]
+fn a_revoked_open_has_nothing_but_what_it_maps() {
+    let (_, mut device) = device();
+    let [a, b] = [1, 2].map(|uid| open(&mut device, uid));
+    device.set_master(a).unwrap();
+    let magic = device.magic(a).unwrap();
+    let [mapped, shared, gone] = [2, 3, 4].map(|size| create(&mut device, a, size));
+    let offset = device.map_offset(a, mapped).unwrap().get();
+    device.map(Mapper::Node(a), offset, 8192, true).unwrap();
+    let name = device.flink(a, shared).unwrap();
+    device.open_name(b, name).unwrap();
+    let lost = device.flink(a, gone).unwrap();
+    let fd = device.export(a, mapped, Rights { write: true }).unwrap();
+    device.revoke(a).unwrap();
+    assert!(device.is_revoked(a) && !device.has_master() && !device.is_authenticated(a));
+    assert_eq!(device.open_name(b, lost), Err(Error::NoSuchName(lost)));
+    assert_eq!(device.authenticate(magic), Err(Error::NoSuchMagic));
+    assert_eq!(charged(&device, 1), (2, 1), "what is mapped is charged");
+    assert_eq!(charged(&device, 2), (3, 1), "what others hold is theirs");
+    let new = device.create(a, 4096, CreateInfo::default());
+    assert_eq!(new, Err(Error::Revoked));
+    assert_eq!(device.open_name(a, name), Err(Error::Revoked));
+    assert_eq!(device.import(a, fd), Err(Error::Revoked));
+    assert_eq!(device.magic(a), Err(Error::Revoked));
+    assert_eq!(device.set_master(a), Err(Error::Revoked));
+    let rights = Rights { write: false };
+    assert_eq!(device.export_name(a, name, rights), Err(Error::Revoked));
+    let again = device.map(Mapper::Node(a), offset, 4096, false);
+    assert_eq!(again, Err(Error::NotAllowed));
+    assert!(device.object_fd(fd).is_ok(), "fds are whose they are now");
+    device.revoke(a).unwrap();
+    device.close_object_fd(fd);
+    device.unmap(Mapper::Node(a), offset, 8192);
+    assert_eq!(charged(&device, 1), (0, 0));
+    device.close(a);
+    assert_eq!(device.revoke(a), Err(Error::NoSuchOpen));
+}
+
+#[test]
+fn lower_limits_take_nothing_away() {
+    let (_, mut device) = device();
+    let a = open(&mut device, 1);
+    let handles = [5, 5].map(|size| create(&mut device, a, size));
+    let rights = Rights { write: true };
+    device.export(a, handles[0], rights).unwrap();
+    let mut limits = *device.limits();
+    limits.uid = pages(1);
+    limits.handles_per_open = 1;
+    limits.objects_per_uid = 1;
+    limits.object_fds_per_uid = 1;
+    limits.names_per_uid = 1;
+    limits.offsets_per_uid = 1;
+    limits.mapped_objects_per_uid = 1;
+    limits.object = PageCount::MAX;
+    device.set_limits(limits);
+    assert_eq!(device.limits().object.get(), MAX_OBJECT_PAGES);
+    assert_eq!(charged(&device, 1), (10, 2));
+    let is_refused = |error| matches!(error, Some(Error::Limit(_)));
+    let new = device.create(a, 4096, CreateInfo::default());
+    assert!(is_refused(new.err()));
+    let second = device.export(a, handles[1], rights);
+    assert!(is_refused(second.err()));
+    device.flink(a, handles[0]).unwrap();
+    assert!(is_refused(device.flink(a, handles[1]).err()));
+    let [first, second] = handles.map(|handle| device.map_offset(a, handle));
+    assert!(is_refused(second.err()));
+    let first = first.unwrap().get();
+    device.map(Mapper::Node(a), first, 4096, true).unwrap();
+    let more = device.map(Mapper::Node(a), first, 4096, true);
+    assert!(more.is_ok(), "the same object is none more");
+    limits.offsets_per_uid = 2;
+    device.set_limits(limits);
+    let second = device.map_offset(a, handles[1]).unwrap().get();
+    let refused = device.map(Mapper::Node(a), second, 4096, true);
+    assert!(is_refused(refused.err()));
+}
