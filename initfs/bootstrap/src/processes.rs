@@ -43,6 +43,8 @@ enum File {
 struct Context {
     fd: Owned,
     pid: u32,
+    /// What the process knows it by; nothing for its first.
+    token: Option<u64>,
 }
 
 struct Process {
@@ -217,9 +219,10 @@ impl Processes {
         let request = unsafe { payload(sqe) };
         let (pid, process) = self.target(sqe)?;
         let identity = process.identity;
-        if request == DUP_THREAD {
+        if let Some(token) = request.strip_prefix(DUP_THREAD) {
+            let token = token.try_into().map_err(|_| Error::new(EINVAL))?;
             process.started = true;
-            let context = self.new_context(pid)?;
+            let context = self.new_context(pid, Some(u64::from_ne_bytes(token)))?;
             let fd = self.context_fd(context)?;
             return fd::dup(fd, &[]).map(Owned::new);
         }
@@ -279,6 +282,13 @@ impl Processes {
                 // SAFETY: the request is answered after this.
                 let line = unsafe { payload(sqe) };
                 self.exec(pid, line)?;
+            }
+            Call::EndThread => {
+                let mut contexts = self.contexts.values();
+                let ending = contexts
+                    .find(|context| context.pid == pid && context.token == Some(first))
+                    .ok_or(Error::new(ESRCH))?;
+                self.authority.kill(&ending.fd)?;
             }
             Call::Interrupt => {
                 for context in self.contexts.values().filter(|context| context.pid == pid) {
@@ -368,7 +378,7 @@ impl Processes {
         let identity = process.identity;
         let handed = core::mem::take(&mut process.handed);
 
-        let context = self.new_context(pid)?;
+        let context = self.new_context(pid, None)?;
         let own_process = self.new_file(File::Process(pid))?;
         let fd = &self.contexts.get(&context).ok_or(Error::new(EIO))?.fd;
         let loaded = program::load(fd, &self.own, identity, line).and_then(|()| {
@@ -388,7 +398,7 @@ impl Processes {
     }
 
     /// A context of this process, watched but not started.
-    fn new_context(&mut self, pid: u32) -> Result<usize> {
+    fn new_context(&mut self, pid: u32, token: Option<u64>) -> Result<usize> {
         let process = self.processes.get_mut(&pid).ok_or(Error::new(ESRCH))?;
         if process.ending.is_some() || process.ended.is_some() {
             return Err(Error::new(ESRCH));
@@ -400,7 +410,7 @@ impl Processes {
         self.next_context += 1;
         watch(self.events.as_ref().ok_or(Error::new(EIO))?, fd.raw(), key)?;
         process.contexts += 1;
-        self.contexts.insert(key, Context { fd, pid });
+        self.contexts.insert(key, Context { fd, pid, token });
         Ok(key)
     }
 

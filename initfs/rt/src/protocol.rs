@@ -27,8 +27,9 @@ pub const FIRST_HANDED_FD: usize = 8;
 /// The lowest number that a program uses for what it opens.
 pub const FIRST_FREE_FD: usize = 32;
 
-/// `dup` of a process fd: a new context of that process.
-pub const DUP_THREAD: &[u8] = b"thread";
+/// `dup` of a process fd, followed by eight bytes that the process knows it by: a new context of
+/// that process.
+pub const DUP_THREAD: &[u8] = b"thread/";
 /// `dup` of a process fd: a new process.
 pub const DUP_CHILD: &[u8] = b"child";
 /// `dup` of the name space fd, followed by the name: an fd to send the scheme's root to.
@@ -52,6 +53,11 @@ pub enum Call {
     Exec = 6,
     /// Wakes the process's contexts as a signal would.
     Interrupt = 7,
+    /// Ends the context that was made with the second word. A context could end itself, but the
+    /// kernel would keep it for ever, stack and all: it ends inside a write to its own fd, and the
+    /// reference that the write holds on that file is never given back (kernel: `sys_write` and
+    /// `exit_this_context`).
+    EndThread = 8,
 }
 
 impl Call {
@@ -65,6 +71,7 @@ impl Call {
             Self::SetIds,
             Self::Exec,
             Self::Interrupt,
+            Self::EndThread,
         ]
         .into_iter()
         .find(|&call| call as u64 == raw)

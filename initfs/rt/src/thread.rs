@@ -5,31 +5,31 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use syscall::error::Result;
-use syscall::flag::{ContextStatus, ContextVerb};
+use syscall::flag::{CallFlags, ContextStatus};
 
 use crate::fd::{self, Owned};
 use crate::heap::map_anonymous;
-use crate::protocol::{DUP_THREAD, PROCESS_FD, THREAD_FD};
+use crate::protocol::{Call, DUP_THREAD, PROCESS_FD, THREAD_FD};
 use crate::sync::Event;
 
 const STACK: usize = 256 * 1024;
 
-/// A running thread. Dropping it lets the thread go on.
+/// A running thread. Dropping it lets the thread go on, and its stack stay.
 pub struct Thread {
-    context: usize,
+    context: Owned,
+    stack: usize,
     done: Arc<Event>,
 }
 
 impl fmt::Debug for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Thread").field(&self.context).finish()
+        f.debug_tuple("Thread").field(&self.context.raw()).finish()
     }
 }
 
 /// What a new thread begins with.
 struct Begin {
     body: Box<dyn FnOnce() + Send>,
-    context: usize,
     stack: usize,
     done: Arc<Event>,
 }
@@ -40,8 +40,14 @@ struct Begin {
 ///
 /// ENOMEM, EMFILE.
 pub fn spawn(body: impl FnOnce() + Send + 'static) -> Result<Thread> {
-    let context = Owned::new(fd::dup(PROCESS_FD, DUP_THREAD)?);
-    spawn_on(context, THREAD_FD, body)
+    let stack = map_anonymous(STACK)?;
+    let request = [DUP_THREAD, &stack.to_ne_bytes()].concat();
+    let started = fd::dup(PROCESS_FD, &request)
+        .and_then(|context| start_on(Owned::new(context), stack, THREAD_FD, body));
+    started.inspect_err(|_| {
+        // SAFETY: mapped above, and nothing runs on it.
+        let _ = unsafe { syscall::funmap(stack, STACK) };
+    })
 }
 
 /// Starts a thread on a context that has not been started, with address space and files of the
@@ -55,11 +61,18 @@ pub fn spawn_on(
     own: usize,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<Thread> {
+    start_on(context, map_anonymous(STACK)?, own, body)
+}
+
+fn start_on(
+    context: Owned,
+    stack: usize,
+    own: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<Thread> {
     let done = Arc::new(Event::new());
-    let stack = map_anonymous(STACK)?;
     let begin = Box::new(Begin {
         body: Box::new(body),
-        context: context.raw(),
         stack,
         done: done.clone(),
     });
@@ -69,11 +82,10 @@ pub fn spawn_on(
     share_and_start(&context, own, top, begin as usize).inspect_err(|_| {
         // SAFETY: the thread has not started, so the box is still only ours.
         drop(unsafe { Box::from_raw(begin) });
-        // SAFETY: mapped above, and nothing runs on it.
-        let _ = unsafe { syscall::funmap(stack, STACK) };
     })?;
     Ok(Thread {
-        context: context.into_raw(),
+        context,
+        stack,
         done,
     })
 }
@@ -110,43 +122,41 @@ extern "C" fn run(_: usize, begin: *mut Begin) -> ! {
     (begin.body)();
     begin.done.set();
     drop(begin.done);
-    end(begin.context, begin.stack)
-}
-
-/// Ends this context and unmaps the stack that it runs on; the kernel does both.
-fn end(context: usize, stack: usize) -> ! {
-    let words = [ContextVerb::ForceKill as usize, stack, STACK];
+    let metadata = [Call::EndThread as u64, begin.stack as u64];
     loop {
-        // SAFETY: three words are 24 bytes.
-        let bytes = unsafe { core::slice::from_raw_parts(words.as_ptr().cast::<u8>(), 24) };
-        let _ = syscall::write(context, bytes);
+        let _ = syscall::call_wo(PROCESS_FD, &[], CallFlags::empty(), &metadata);
     }
 }
 
 impl Thread {
     /// The fd of its context.
     pub fn context(&self) -> usize {
-        self.context
+        self.context.raw()
     }
 
     /// Waits until it has ended.
     pub fn join(self) {
         self.done.wait();
-        // It still needs its fd for its last call.
-        while !is_dead(self.context) {
+        // It still needs its stack for its last call.
+        while !is_over(&self.context) {
             let _ = syscall::sched_yield();
         }
-        let _ = fd::close(self.context);
+        // SAFETY: nothing runs on it any more.
+        let _ = unsafe { syscall::funmap(self.stack, STACK) };
     }
 }
 
-fn is_dead(context: usize) -> bool {
-    let Ok(status) = fd::dup(context, b"status").map(Owned::new) else {
+/// Whether a context will not run its program any more.
+fn is_over(context: &Owned) -> bool {
+    let Ok(status) = context.dup(b"status") else {
         return true;
     };
     let mut word = [0; size_of::<usize>()];
+    let over = [ContextStatus::Dead, ContextStatus::ForceKilled];
     match syscall::read(status.raw(), &mut word) {
-        Ok(_) => usize::from_ne_bytes(word) == ContextStatus::Dead as usize,
+        Ok(_) => over
+            .map(|over| over as usize)
+            .contains(&usize::from_ne_bytes(word)),
         Err(_) => true,
     }
 }

@@ -12,6 +12,7 @@ use libredox::flag::O_RDONLY;
 use platform::Pages;
 use rt::time::{Instant, sleep};
 
+use crate::frames::free;
 use crate::{Broken, Outcome, Promise, expect, in_call};
 
 /// All of them.
@@ -207,28 +208,19 @@ fn fairness() -> Outcome {
     Ok(())
 }
 
-/// Pages that the machine has left.
-fn free_pages() -> Result<u64, Broken> {
-    let memory = Fd::open("/scheme/memory/zeroed", O_RDONLY, 0);
-    memory
-        .and_then(|memory| memory.statvfs())
-        .map(|stat| stat.f_bfree)
-        .map_err(|error| Broken::Call("ask for free memory", error.into()))
-}
-
 fn exhaustion() -> Outcome {
     let mut source = Source::new()?;
-    let free = free_pages()?;
-    refused(&mut source, free + 1)?;
+    let left = free()?;
+    refused(&mut source, left + 1)?;
     // Filling a large machine takes minutes in emulation.
-    if free > 1 << 18 {
+    if left > 1 << 18 {
         return Ok(());
     }
-    let eighth = request(USER, free / 8);
+    let eighth = request(USER, left / 8);
     let kept: Vec<_> = (0..7)
         .map(|_| source.get(eighth))
         .collect::<Result<_, _>>()?;
-    refused(&mut source, free / 8)?;
+    refused(&mut source, left / 8)?;
     let small = source.get(request(USER, 1))?;
     for set in kept.into_iter().chain([small]) {
         source.pages.free(USER, set);
@@ -249,7 +241,7 @@ fn giving_back() -> Outcome {
     let mut before = 0;
     // The first round leaves page tables and heap behind that the second one finds.
     for round in 0..3 {
-        let now = free_pages()?;
+        let now = free()?;
         if round == 2 {
             let lost = before - now.min(before);
             return expect("frames lost", lost, 0);
@@ -258,7 +250,7 @@ fn giving_back() -> Outcome {
         let sets: Vec<_> = (1..6)
             .map(|uid| source.get(request(Uid(uid), 700)))
             .collect::<Result<_, _>>()?;
-        let taken = before - free_pages()?.min(before);
+        let taken = before - free()?.min(before);
         expect("whether pages are taken", taken >= 5 * 700, true)?;
         for (uid, set) in (1..).zip(sets) {
             source.pages.free(Uid(uid), set);
