@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::num::NonZeroU32;
 
+use gem_wire::limit::Limit;
 use gem_wire::native::{Call, CreateFlags, Features, Hello, Sized, VERSION};
 use libredox::Fd;
 use libredox::flag::{O_CLOEXEC, O_RDWR};
@@ -290,6 +291,40 @@ impl Card {
     pub fn authenticate(&self, Magic(magic): Magic) -> Result<()> {
         self.node
             .call("authenticate a client", Call::AuthMagic { magic })?;
+        Ok(())
+    }
+
+    /// The value of a limit.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL where the server does not know this limit.
+    pub fn limit(&self, limit: Limit) -> Result<u64> {
+        let word = self.node.call("read a limit", Call::GetLimit { limit })?;
+        Ok(Limit::unpack(word))
+    }
+
+    /// As root: another limit from now on. What clients have beyond it stays theirs; only what is
+    /// new is refused.
+    ///
+    /// # Errors
+    ///
+    /// EACCES for others than root; EINVAL for a value out of the limit's range.
+    pub fn set_limit(&self, limit: Limit, value: u64) -> Result<()> {
+        self.node
+            .call("set a limit", Call::SetLimit { limit, value })?;
+        Ok(())
+    }
+
+    /// As root: takes everything from an open, by its number in `clients`: its handles are closed
+    /// and its calls answer ENODEV from now on. What its client has mapped stays mapped, and
+    /// charged to the client's user, until the client unmaps it or ends; object fds live on.
+    ///
+    /// # Errors
+    ///
+    /// EACCES for others than root; ENOENT where there is no such open.
+    pub fn revoke(&self, client: u64) -> Result<()> {
+        self.node.call("revoke an open", Call::Revoke { client })?;
         Ok(())
     }
 

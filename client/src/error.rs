@@ -38,7 +38,8 @@ impl Error {
         Some(match self.errno {
             errno::ENODEV => (
                 "ENODEV",
-                "no gemd is running (start one: gemd), or it has no such memory",
+                "no gemd is running (start one: gemd), it has no such memory, or root has revoked \
+                 this open",
             ),
             errno::ENOENT => (
                 "ENOENT",
@@ -47,7 +48,8 @@ impl Error {
             errno::EACCES => (
                 "EACCES",
                 "this fd does not allow it: names need a card0 that is root's, the master's, or \
-                 vouched for by the master; a read-only fd allows no writing",
+                 vouched for by the master; a read-only fd allows no writing; limits and other \
+                 people's opens are root's",
             ),
             errno::EINVAL => ("EINVAL", "an argument is out of range"),
             errno::ENOMEM => (

@@ -63,6 +63,7 @@ pub mod text;
 pub use buffer::{Buffer, Dumb};
 pub use card::{Card, Create, Magic, Name, Node};
 pub use error::{Error, Result};
+pub use gem_wire::limit::{Limit, Unit};
 pub use gem_wire::native::Features;
 pub use mapping::Mapping;
 pub use object_fd::{ObjectFd, Rights};

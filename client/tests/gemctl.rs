@@ -223,6 +223,50 @@ fn a_buffer_without_a_picture_is_not_got() {
 }
 
 #[test]
+fn limits_are_read_set_and_refused_with_what_they_can_be() {
+    let daemon = Daemon::start(&[]);
+    let table = succeed(&daemon, &["limit"]);
+    assert!(table.contains("memory-pages-per-uid"), "{table}");
+    let set = succeed(&daemon, &["limit", "object-pages", "4MiB"]);
+    assert_eq!(set, "object-pages: 1024\n");
+    let limit = json(&daemon, &["limit", "object-pages", "--json"]);
+    assert_eq!(limit["object-pages"]["value"], 1024);
+    assert_eq!(
+        json(&daemon, &["stats", "--json"])["limit-object-pages"],
+        1024
+    );
+    for value in ["0", "-1", "16777217", "99999999999999999999", "1MiB", "x"] {
+        let output = run(&daemon, &["limit", "handles-per-open", value]);
+        assert_eq!(output.status.code(), Some(2), "{value}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains("1 to 16777216"), "{message}");
+    }
+    let output = run(&daemon, &["limit", "cats"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("handles-per-open"), "{message}");
+}
+
+#[test]
+fn an_open_is_revoked_by_the_number_that_clients_shows() {
+    let daemon = Daemon::start(&[]);
+    picture(&directory(&daemon).join("in.png"));
+    let put = Put::start(&daemon, "in.png");
+    let clients = json(&daemon, &["clients", "--json"]);
+    let number = clients[0]["drm-client-id"].to_string();
+    let printed = succeed(&daemon, &["revoke", &number]);
+    assert_eq!(printed, format!("revoked {number}\n"));
+    let message = fail(&daemon, &["get", &put.name, "out.png"]);
+    assert!(message.contains("no such buffer"), "{message}");
+    let clients = json(&daemon, &["clients", "--json"]);
+    assert_eq!(clients[0]["gem-revoked"], 1);
+    let message = fail(&daemon, &["revoke", "99"]);
+    for part in ["no such open", "gemctl clients", "ENOENT"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
 fn the_help_teaches_by_example() {
     let output = Command::new(env!("CARGO_BIN_EXE_gemctl"))
         .arg("--help")

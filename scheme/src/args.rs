@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
+use gem_wire::limit::Limit;
 use log::LevelFilter;
 
 use crate::demo;
@@ -75,7 +76,7 @@ pub struct Serve {
     pub max_memory_per_user: Option<u64>,
 
     /// Most memory in one object, in MiB [default: as for one user]
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=MAX_MIB))]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=MAX_OBJECT_MIB))]
     pub max_object: Option<u64>,
 
     /// Most handles of one open node
@@ -83,8 +84,8 @@ pub struct Serve {
     pub max_handles: Option<u32>,
 }
 
-/// Far from where the low half of a result is taken for an errno (docs/decisions.md).
-const MAX_HANDLES: i64 = 1 << 24;
-
-/// The largest number of MiB whose size in bytes is a sensible number: 8 EiB.
-const MAX_MIB: u64 = 1 << 43;
+/// The ranges are those that the limits have when they are set later (`gemctl limit`).
+const MAX_HANDLES: i64 = Limit::HandlesPerOpen.most() as i64;
+const MAX_MIB: u64 = Limit::Memory.most() / PAGES_PER_MIB;
+const MAX_OBJECT_MIB: u64 = Limit::Object.most() / PAGES_PER_MIB;
+const PAGES_PER_MIB: u64 = 256;

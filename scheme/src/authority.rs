@@ -25,6 +25,8 @@ pub enum Right {
     Master,
     /// Who was master, or is root, may become or cease to be master.
     Mastery,
+    /// Root may, through any node: what concerns other people's things.
+    Root,
 }
 
 impl Right {
@@ -32,9 +34,14 @@ impl Right {
     pub fn of_native(call: &native::Call) -> Self {
         use native::Call::*;
         match call {
-            Hello { .. } | Create { .. } | Close { .. } | Map { .. } | Size { .. } | Import => {
-                Self::Every
-            }
+            Hello { .. }
+            | Create { .. }
+            | Close { .. }
+            | Map { .. }
+            | Size { .. }
+            | Import
+            | GetLimit { .. } => Self::Every,
+            SetLimit { .. } | Revoke { .. } => Self::Root,
             Flink { .. } | Open { .. } => Self::Names,
             GetMagic => Self::Primary,
             AuthMagic { .. } => Self::Master,
@@ -66,11 +73,11 @@ pub fn check<S: PageSource>(device: &Device<S>, open: OpenId, right: Right) -> R
 }
 
 fn allows<S: PageSource>(device: &Device<S>, open: OpenId, right: Right) -> bool {
-    if device.node(open) != Some(Node::Primary) {
-        return right == Right::Every;
-    }
     match right {
-        Right::Every | Right::Primary => true,
+        Right::Every => true,
+        Right::Root => is_root(device, open),
+        _ if device.node(open) != Some(Node::Primary) => false,
+        Right::Primary => true,
         Right::Names => device.is_authenticated(open) || is_root(device, open),
         Right::Master => device.is_master(open),
         Right::Mastery => device.was_master(open) || is_root(device, open),

@@ -23,6 +23,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use gem::pages::Ticket;
+use gem::units::{Pid, Uid};
 use slab::Slab;
 use spin::Mutex;
 use syscall::error::{ECANCELED, EMFILE, ENODEV};
@@ -33,9 +34,6 @@ use crate::payload::Payload;
 use crate::platform::Platform;
 use crate::server::{Server, Stop};
 use crate::sqe::{Message, Request, Tag};
-
-/// The most requests of one open file that may wait at a time.
-pub const WAITING_PER_FILE: usize = 64;
 
 /// What a request came to.
 pub enum Step {
@@ -88,6 +86,8 @@ async fn again<P: Platform>(access: Access<P>, mut stop: Stop) -> Answer {
 
 /// A request that waits.
 struct Parked {
+    /// Whose it is.
+    user: Uid,
     request: Rc<RefCell<Request>>,
     future: Pin<Box<dyn Future<Output = Answer>>>,
 }
@@ -102,6 +102,8 @@ pub struct Executor<P: Platform> {
     parked: Slab<Parked>,
     by_tag: BTreeMap<u32, usize>,
     by_file: BTreeSet<(FdId, usize)>,
+    /// How many requests of each user wait; never 0.
+    by_user: BTreeMap<Uid, u32>,
     ready: Arc<Ready>,
 }
 
@@ -114,6 +116,7 @@ impl<P: Platform + 'static> Executor<P> {
             parked: Slab::new(),
             by_tag: BTreeMap::new(),
             by_file: BTreeSet::new(),
+            by_user: BTreeMap::new(),
             ready: Arc::default(),
         }
     }
@@ -166,7 +169,10 @@ impl<P: Platform + 'static> Executor<P> {
         let tag = request.tag;
         let attempt = self.server.borrow_mut().attempt(&mut request);
         match attempt {
-            Ok(answer) => answers.push((tag, answer)),
+            Ok(answer) => {
+                answers.push((tag, answer));
+                self.cancel_revoked(answers);
+            }
             Err(Stop::Refused(errno)) => answers.push((tag, Answer::Error(errno))),
             Err(stop) => self.park(request, stop, answers),
         }
@@ -175,10 +181,11 @@ impl<P: Platform + 'static> Executor<P> {
     #[cold]
     fn park(&mut self, request: Request, stop: Stop, answers: &mut Answers) {
         let (tag, fd) = (request.tag, request.fd);
-        if self.waiting_on(fd).count() >= WAITING_PER_FILE {
-            answers.push((tag, Answer::Error(Errno(EMFILE))));
-            return;
-        }
+        let user = match self.may_wait(fd, request.caller) {
+            Ok(user) => user,
+            Err(errno) => return answers.push((tag, Answer::Error(errno))),
+        };
+        *self.by_user.entry(user).or_default() += 1;
         let request = Rc::new(RefCell::new(request));
         let access = Access {
             server: self.server.clone(),
@@ -186,12 +193,27 @@ impl<P: Platform + 'static> Executor<P> {
             tickets: self.tickets.clone(),
         };
         let key = self.parked.insert(Parked {
+            user,
             request,
             future: Box::pin(again(access, stop)),
         });
         self.by_tag.insert(tag.0, key);
         self.by_file.insert((fd, key));
         self.poll(key, answers);
+    }
+
+    /// Whether one more request may wait on this file; the user whose it is. EMFILE where there
+    /// are enough: on the file, whoever made them, or of the caller's user.
+    fn may_wait(&self, fd: FdId, caller: Pid) -> Result<Uid, Errno> {
+        let mut server = self.server.borrow_mut();
+        let user = server.user(caller)?;
+        let limits = server.device().limits();
+        let on_file = self.waiting_on(fd).count();
+        let of_user = self.by_user.get(&user).copied().unwrap_or(0);
+        if on_file >= limits.waiting_per_open as usize || of_user >= limits.waiting_per_uid {
+            return Err(Errno(EMFILE));
+        }
+        Ok(user)
     }
 
     fn poll(&mut self, key: usize, answers: &mut Answers) {
@@ -228,6 +250,17 @@ impl<P: Platform + 'static> Executor<P> {
         self.server.borrow_mut().close(fd);
     }
 
+    /// What waits on files that were revoked waits no longer.
+    fn cancel_revoked(&mut self, answers: &mut Answers) {
+        let revoked = self.server.borrow_mut().take_revoked();
+        for fd in revoked {
+            let keys: Vec<usize> = self.waiting_on(fd).collect();
+            for key in keys {
+                self.dismiss(key, Errno(ECANCELED), answers);
+            }
+        }
+    }
+
     fn waiting_on(&self, fd: FdId) -> impl Iterator<Item = usize> + '_ {
         self.by_file
             .range((fd, 0)..=(fd, usize::MAX))
@@ -241,10 +274,22 @@ impl<P: Platform + 'static> Executor<P> {
     /// Takes the request out and answers it. The future goes first, then the payload, then the
     /// answer may leave.
     fn answer(&mut self, key: usize, answer: Answer, answers: &mut Answers) {
-        let Some(Parked { request, future }) = self.parked.try_remove(key) else {
+        let parked = self.parked.try_remove(key);
+        let Some(Parked {
+            user,
+            request,
+            future,
+        }) = parked
+        else {
             return;
         };
         drop(future);
+        if let Some(count) = self.by_user.get_mut(&user) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_user.remove(&user);
+            }
+        }
         let mut request = request.borrow_mut();
         request.payload = Payload::EMPTY;
         self.by_tag.remove(&request.tag.0);

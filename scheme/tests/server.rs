@@ -3,9 +3,9 @@
 mod rig;
 
 use gem_wire::drm;
+use gem_wire::limit::Limit;
 use gem_wire::native::{Call, CreateFlags, Sized};
 use gemd::answer::{Answer, Errno};
-use gemd::executor::WAITING_PER_FILE;
 use rig::{ALICE, ALICE_TOO, BOB, PAGE, ROOT, Rig};
 use syscall::error::*;
 use syscall::flag::{MapFlags, O_RDONLY, O_RDWR};
@@ -25,6 +25,14 @@ fn create(size: u64) -> Call {
 
 fn handle(value: u64) -> u32 {
     Sized::unpack(value).handle
+}
+
+/// What anybody may know.
+fn limit(rig: &mut Rig, limit: Limit) -> u64 {
+    let node = rig.open(BOB, "renderD128");
+    let word = rig.call(BOB, node, Call::GetLimit { limit }).unwrap();
+    rig.close(node);
+    Limit::unpack(word)
 }
 
 #[test]
@@ -89,7 +97,8 @@ fn one_file_cannot_have_more_than_its_share_of_waiting_requests() {
     let mut rig = Rig::new();
     let (mine, yours) = (rig.open(ALICE, "card0"), rig.open(BOB, "renderD128"));
     rig.world.borrow_mut().waits = usize::MAX;
-    for _ in 0..WAITING_PER_FILE {
+    let most = limit(&mut rig, Limit::WaitingPerOpen);
+    for _ in 0..most {
         let tag = rig.begin(ALICE, mine, create(PAGE).encode());
         assert_eq!(rig.answer(tag), None);
     }
@@ -99,7 +108,7 @@ fn one_file_cannot_have_more_than_its_share_of_waiting_requests() {
     assert_eq!(rig.answer(other), None, "others still may wait");
     let mut answers = Vec::new();
     rig.executor.dismiss_all(&mut answers);
-    assert_eq!(answers.len(), WAITING_PER_FILE + 1);
+    assert_eq!(answers.len(), most as usize + 1);
 }
 
 #[test]
@@ -318,4 +327,96 @@ fn a_payload_is_changed_only_by_a_call_that_succeeds() {
     assert_eq!(rig.drm(ALICE, card, number, &mut payload), Ok(0));
     let answer = drm::CreateDumb::read_from_bytes(&payload).unwrap();
     assert_eq!((answer.handle, answer.pitch, answer.size), (1, 64, PAGE));
+}
+
+#[test]
+fn a_user_has_no_more_requests_waiting_than_the_limit_on_however_many_opens() {
+    let mut rig = Rig::new();
+    let root = rig.open(ROOT, "renderD128");
+    let limit = Limit::WaitingPerUid;
+    rig.call(ROOT, root, Call::SetLimit { limit, value: 3 })
+        .unwrap();
+    let nodes = [0; 4].map(|_| rig.open(ALICE, "renderD128"));
+    let yours = rig.open(BOB, "renderD128");
+    rig.world.borrow_mut().waits = usize::MAX;
+    let waiting = nodes.map(|node| rig.begin(ALICE, node, create(PAGE).encode()));
+    let [first, second, third, fourth] = waiting.map(|tag| rig.answer(tag));
+    assert_eq!([first, second, third], [None; 3]);
+    assert_eq!(fourth, Some(Answer::Error(Errno(EMFILE))));
+    let other = rig.begin(BOB, yours, create(PAGE).encode());
+    assert_eq!(rig.answer(other), None, "others still may wait");
+    rig.cancel(waiting[0]);
+    let next = rig.begin(ALICE_TOO, nodes[3], create(PAGE).encode());
+    assert_eq!(rig.answer(next), None, "one has gone, one may come");
+}
+
+#[test]
+fn limits_are_roots_to_set_and_everybodys_to_read() {
+    let mut rig = Rig::new();
+    let (root, card) = (rig.open(ROOT, "renderD128"), rig.open(ALICE, "card0"));
+    let which = Limit::HandlesPerOpen;
+    let set = |value| Call::SetLimit {
+        limit: which,
+        value,
+    };
+    rig.call(ALICE, card, create(PAGE)).unwrap();
+    assert_eq!(rig.call(ALICE, card, set(5)), Err(EACCES), "even as master");
+    assert_eq!(rig.call(ROOT, root, set(1)), Ok(0));
+    assert_eq!(limit(&mut rig, which), 1);
+    assert_eq!(rig.call(ALICE, card, create(PAGE)), Err(EMFILE));
+    let mut words = set(1).encode();
+    for value in [0, u64::MAX, which.most() + 1] {
+        words[2] = value;
+        assert_eq!(rig.words(ROOT, root, words), Err(EINVAL));
+    }
+    words[1] = 0;
+    assert_eq!(rig.words(ROOT, root, words), Err(EINVAL), "no such limit");
+    assert_eq!(limit(&mut rig, which), 1);
+    assert_eq!(rig.call(ROOT, root, set(2)), Ok(0));
+    assert!(rig.call(ALICE, card, create(PAGE)).is_ok());
+}
+
+#[test]
+fn a_revoked_open_answers_enodev_and_what_waits_on_it_is_cancelled() {
+    let mut rig = Rig::new();
+    let (root, card) = (rig.open(ROOT, "renderD128"), rig.open(ALICE, "card0"));
+    rig.call(ROOT, root, create(PAGE)).unwrap();
+    let mine = rig.call(ALICE, card, create(PAGE)).map(handle).unwrap();
+    let offset = rig.call(ALICE, card, Call::Map { handle: mine }).unwrap();
+    rig.map(ALICE, card, offset, PAGE, SHARED).unwrap();
+    let clients = rig.text(ROOT, "clients/2");
+    assert!(clients.contains("gem-uid:\t1000"), "{clients}");
+    rig.world.borrow_mut().waits = 1;
+    let waiting = rig.begin(ALICE, card, create(PAGE).encode());
+    assert_eq!(rig.answer(waiting), None);
+
+    let revoke = Call::Revoke { client: 2 };
+    assert_eq!(rig.call(ALICE, card, revoke), Err(EACCES));
+    let nobody = Call::Revoke { client: 99 };
+    assert_eq!(rig.call(ROOT, root, nobody), Err(ENOENT));
+    assert_eq!(rig.call(ROOT, root, revoke), Ok(0));
+    let cancelled = Some(Answer::Error(Errno(ECANCELED)));
+    assert_eq!(rig.answer(waiting), cancelled);
+    assert_eq!(rig.call(ALICE, card, create(PAGE)), Err(ENODEV));
+    assert_eq!(rig.dup(ALICE, card, "handle/1"), Err(ENODEV));
+    let again = rig.map(ALICE, card, offset, PAGE, SHARED);
+    assert_eq!(again, Err(ENODEV));
+    assert!(rig.text(ROOT, "clients/2").contains("gem-revoked:\t1"));
+    assert_eq!(rig.world.borrow().live.len(), 2, "what is mapped stays");
+    rig.unmap(ALICE, card, offset, PAGE);
+    assert_eq!(rig.world.borrow().live.len(), 1);
+    rig.close(card);
+    assert_eq!(rig.call(ROOT, root, revoke), Err(ENOENT));
+    rig.world.borrow_mut().finish_all();
+    rig.kick();
+    assert_eq!(rig.answer(waiting), None, "answered once");
+}
+
+#[test]
+fn root_can_revoke_the_open_that_it_asks_through() {
+    let mut rig = Rig::new();
+    let root = rig.open(ROOT, "card0");
+    let revoke = Call::Revoke { client: 1 };
+    assert_eq!(rig.call(ROOT, root, revoke), Ok(0));
+    assert_eq!(rig.call(ROOT, root, revoke), Err(ENODEV));
 }

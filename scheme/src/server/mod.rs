@@ -4,18 +4,20 @@
 //! attempt either succeeds, changes nothing and says why, or changes nothing and says what it
 //! waits for; the executor repeats those from the start. Handlers are split by what they serve:
 //! `native` and `drm` for calls on nodes, `files` for what every file can do, `memory` for
-//! mappings, `text` for what people read.
+//! mappings, `rule` for what root does, `text` for what people read.
 
 mod drm;
 mod files;
 mod memory;
 mod native;
+mod rule;
 mod text;
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use gem::pages::Ticket;
-use gem::units::{Identity, Pid};
+use gem::units::{Identity, Pid, Uid};
 use gem::{Config, Device, Node, ObjectFdId, OpenId};
 use syscall::error::{EACCES, EBADF, EINVAL, EMFILE, ENOENT, EOPNOTSUPP};
 
@@ -88,6 +90,10 @@ pub struct Server<P: Platform> {
     device: Device<P::Pages>,
     platform: P,
     files: Fds<File>,
+    /// The file of each open, for whoever wants something of an open by its number.
+    nodes: BTreeMap<OpenId, FdId>,
+    /// Files whose open was revoked: what waits on them is to be cancelled.
+    revoked: Vec<FdId>,
     finished: Vec<Ticket>,
     leaving: bool,
 }
@@ -99,6 +105,8 @@ impl<P: Platform> Server<P> {
             device: Device::new(config, pages, gem::NoDriver),
             platform,
             files: Fds::new(MAX_FILES),
+            nodes: BTreeMap::new(),
+            revoked: Vec::new(),
             finished: Vec::new(),
             leaving: false,
         }
@@ -153,13 +161,17 @@ impl<P: Platform> Server<P> {
     /// The kernel has no more use for this file, nor for anything mapped through it.
     pub fn close(&mut self, fd: FdId) {
         match self.files.remove(fd) {
-            Some(File::Node(_, Some(open))) => self.device.close(open),
+            Some(File::Node(_, Some(open))) => {
+                self.nodes.remove(&open);
+                self.device.close(open);
+            }
             Some(File::Object(object)) => self.device.close_object_fd(object),
             _ => {}
         }
     }
 
     fn on_node(&mut self, open: OpenId, request: &mut Request) -> Reply {
+        self.refuse_if_revoked(open, request.operation)?;
         match request.operation {
             Operation::Native(call) => self.native(open, call),
             Operation::Drm(call) => self.drm(open, call, &mut request.payload),
@@ -218,6 +230,7 @@ impl<P: Platform> Server<P> {
         }
         if let Some(File::Node(_, bound)) = self.files.get_mut(fd) {
             *bound = Some(open);
+            self.nodes.insert(open, fd);
         }
         Ok(open)
     }
@@ -233,6 +246,12 @@ impl<P: Platform> Server<P> {
             self.device.set_master(open)?;
         }
         Ok(())
+    }
+
+    /// Whose process the caller is; EACCES where it is gone.
+    pub fn user(&mut self, caller: Pid) -> Result<Uid, Errno> {
+        let identity = self.platform.identity(caller).ok_or(Errno(EACCES))?;
+        Ok(identity.uid)
     }
 
     fn identity(&mut self, caller: Pid) -> Result<Identity, Stop> {

@@ -2,11 +2,12 @@
 
 use gem::units::{Handle, PageCount};
 use gem::{CreateInfo, OpenId};
+use gem_wire::limit::Limit;
 use gem_wire::native::{Call, CreateFlags, Features, Hello, Sized, VERSION};
 use gem_wire::path::Export;
 use syscall::error::{EBADF, EINVAL};
 
-use super::{File, Reply, Server, Stop, handle, handle_to_close, name};
+use super::{File, Reply, Server, Stop, handle, handle_to_close, name, rule};
 use crate::answer::{Answer, Errno};
 use crate::authority::Right;
 use crate::fds::FdId;
@@ -40,6 +41,15 @@ impl<P: Platform> Server<P> {
             Call::GetMagic => self.device.magic(open)?.get().into(),
             Call::AuthMagic { magic } => {
                 self.authenticate(magic)?;
+                0
+            }
+            Call::GetLimit { limit } => Limit::pack(rule::get(self.device.limits(), limit)),
+            Call::SetLimit { limit, value } => {
+                self.set_limit(limit, value)?;
+                0
+            }
+            Call::Revoke { client } => {
+                self.revoke(client)?;
                 0
             }
             // Comes as an operation of its own, with two files.

@@ -14,11 +14,12 @@ use core::mem::take;
 use gem::pages::Caching;
 use gem::units::{Identity, Pid};
 use gem::{Node, ObjectCursor, ObjectView, OpenId, OpenStats};
+use gem_wire::limit::Limit;
 use gem_wire::path::Path;
 use syscall::dirent::{DirEntry, DirentBuf, DirentHeader, DirentKind};
 use syscall::error::{EINVAL, ENOENT};
 
-use super::{File, Reply, Server, Stop};
+use super::{File, Reply, Server, Stop, rule};
 use crate::answer::{Answer, Errno};
 use crate::authority::{may_see, sees_only};
 use crate::fds::FdId;
@@ -148,7 +149,6 @@ impl<P: Platform> Server<P> {
 
     fn stats_text(&self) -> String {
         let stats = self.device.stats();
-        let limits = stats.limits;
         let mut text = String::new();
         for (key, value) in [
             ("opens", stats.opens as u64),
@@ -160,21 +160,12 @@ impl<P: Platform> Server<P> {
             ("offsets", stats.offsets as u64),
             ("memory-pages", stats.memory.get()),
             ("mapped-pages", stats.mapped.get()),
-            ("limit-memory-pages", limits.total.get()),
-            ("limit-memory-pages-per-uid", limits.uid.get()),
-            ("limit-object-pages", limits.object.get()),
-            ("limit-mapped-pages-per-uid", limits.mapped_per_uid.get()),
-            ("limit-opens-per-uid", limits.opens_per_uid.into()),
-            ("limit-objects-per-uid", limits.objects_per_uid.into()),
-            ("limit-handles-per-uid", limits.handles_per_uid.into()),
-            ("limit-handles-per-open", limits.handles_per_open.into()),
-            ("limit-object-fds-per-uid", limits.object_fds_per_uid.into()),
-            (
-                "limit-object-fds-per-open",
-                limits.object_fds_per_open.into(),
-            ),
         ] {
             line(&mut text, key, value);
+        }
+        for &limit in Limit::ALL {
+            let value = rule::get(&stats.limits, limit);
+            let _ = writeln!(text, "limit-{limit}:\t{value}");
         }
         text
     }
@@ -195,6 +186,7 @@ impl<P: Platform> Server<P> {
         line(&mut text, "gem-handles", stats.handles.into());
         line(&mut text, "gem-object-fds", stats.object_fds.into());
         line(&mut text, "gem-mapped-objects", stats.mapped_objects as u64);
+        line(&mut text, "gem-revoked", stats.revoked.into());
         if let Some(account) = stats.account {
             line(&mut text, "gem-uid-objects", account.objects.into());
             line(&mut text, "gem-uid-mapped-pages", account.mapped.get());

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod drm;
+pub mod limit;
 pub mod native;
 pub mod path;
 
@@ -30,6 +31,6 @@ pub enum Malformed {
     UnknownFlags,
     /// A word or field that must be zero is not.
     NotZero,
-    /// A number is outside the range of its kind: handle 0, a name beyond 31 bits.
+    /// A number is outside the range of its kind: handle 0, a name beyond 31 bits, a limit of 0.
     OutOfRange,
 }

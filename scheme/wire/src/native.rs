@@ -5,6 +5,7 @@
 //! are small, names have 31 bits, offsets are whole pages.
 
 use crate::Malformed;
+use crate::limit::Limit;
 
 /// The first native call number; every DRM ioctl number is below (they are bytes).
 pub const BASE: u64 = 0x100;
@@ -96,6 +97,23 @@ pub enum Call {
         /// The magic number, as the client wrote it.
         magic: u32,
     },
+    /// A limit. Answers its value, packed ([`Limit::pack`]).
+    GetLimit {
+        /// Which.
+        limit: Limit,
+    },
+    /// As root: another limit from now on, for what is new.
+    SetLimit {
+        /// Which.
+        limit: Limit,
+        /// In its range.
+        value: u64,
+    },
+    /// As root: takes everything from the open of this number (as in `clients/<number>`).
+    Revoke {
+        /// The number, as the client wrote it.
+        client: u64,
+    },
 }
 
 impl Call {
@@ -109,6 +127,10 @@ impl Call {
     const IMPORT: u64 = BASE + 7;
     const GET_MAGIC: u64 = BASE + 8;
     const AUTH_MAGIC: u64 = BASE + 9;
+    // What is root's has numbers of its own.
+    const GET_LIMIT: u64 = BASE + 0x20;
+    const SET_LIMIT: u64 = BASE + 0x21;
+    const REVOKE: u64 = BASE + 0x22;
 
     /// The call that these metadata words are. Every word that a call does not use must be zero.
     pub fn decode(words: [u64; 3]) -> Result<Self, Malformed> {
@@ -123,6 +145,14 @@ impl Call {
                         })
                         .ok_or(Malformed::UnknownFlags)?,
                 });
+            }
+            Self::SET_LIMIT => {
+                let limit = limit(first)?;
+                if !limit.range().contains(&second) {
+                    return Err(Malformed::OutOfRange);
+                }
+                let value = second;
+                return Ok(Self::SetLimit { limit, value });
             }
             Self::CLOSE => Self::Close {
                 handle: small(first)?,
@@ -145,6 +175,10 @@ impl Call {
             Self::AUTH_MAGIC => Self::AuthMagic {
                 magic: small(first)?,
             },
+            Self::GET_LIMIT => Self::GetLimit {
+                limit: limit(first)?,
+            },
+            Self::REVOKE => Self::Revoke { client: first },
             Self::IMPORT if first == 0 => Self::Import,
             Self::GET_MAGIC if first == 0 => Self::GetMagic,
             Self::IMPORT | Self::GET_MAGIC => return Err(Malformed::NotZero),
@@ -171,12 +205,19 @@ impl Call {
             Self::Import => [Self::IMPORT, 0, 0],
             Self::GetMagic => [Self::GET_MAGIC, 0, 0],
             Self::AuthMagic { magic } => [Self::AUTH_MAGIC, magic.into(), 0],
+            Self::GetLimit { limit } => [Self::GET_LIMIT, limit.number(), 0],
+            Self::SetLimit { limit, value } => [Self::SET_LIMIT, limit.number(), value],
+            Self::Revoke { client } => [Self::REVOKE, client, 0],
         }
     }
 }
 
 fn small(word: u64) -> Result<u32, Malformed> {
     word.try_into().map_err(|_| Malformed::OutOfRange)
+}
+
+fn limit(word: u64) -> Result<Limit, Malformed> {
+    Limit::from_number(word).ok_or(Malformed::OutOfRange)
 }
 
 /// The answer to HELLO: `version | features << 16`.
@@ -231,7 +272,7 @@ impl Sized {
 mod tests {
     use super::*;
 
-    const CALLS: [Call; 10] = [
+    const CALLS: [Call; 13] = [
         Call::Hello { version: 1 },
         Call::Create {
             size: u64::MAX,
@@ -245,6 +286,14 @@ mod tests {
         Call::Import,
         Call::GetMagic,
         Call::AuthMagic { magic: 3 },
+        Call::GetLimit {
+            limit: Limit::Memory,
+        },
+        Call::SetLimit {
+            limit: Limit::Object,
+            value: 1,
+        },
+        Call::Revoke { client: u64::MAX },
     ];
 
     #[test]
@@ -258,7 +307,7 @@ mod tests {
     fn a_word_that_a_call_does_not_use_must_be_zero() {
         for call in CALLS {
             let [number, first, second] = call.encode();
-            if !matches!(call, Call::Create { .. }) {
+            if !matches!(call, Call::Create { .. } | Call::SetLimit { .. }) {
                 assert_eq!(
                     Call::decode([number, first, second + 1]),
                     Err(Malformed::NotZero)
@@ -287,6 +336,22 @@ mod tests {
             Call::decode([close, 1 << 32 | 1, 0]),
             Err(Malformed::OutOfRange)
         );
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_is_refused() {
+        for &limit in Limit::ALL {
+            let [number, which, _] = Call::SetLimit { limit, value: 1 }.encode();
+            let set = |value| Call::decode([number, which, value]);
+            for value in [0, limit.most() + 1, -1_i64 as u64, u64::MAX / 2] {
+                assert_eq!(set(value), Err(Malformed::OutOfRange), "{limit} {value}");
+            }
+            assert!(set(limit.most()).is_ok());
+            for which in [0, 99, u64::MAX] {
+                let refused = Call::decode([number, which, 1]);
+                assert_eq!(refused, Err(Malformed::OutOfRange));
+            }
+        }
     }
 
     #[test]

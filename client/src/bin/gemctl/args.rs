@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use gem_client::Limit;
 
 /// Looks at and uses the graphics memory that gemd owns.
 #[derive(Debug, Parser)]
@@ -29,6 +30,10 @@ Examples:
   gemctl objects                every buffer you may see: who pays, who holds it, its name
   gemctl clients                every open node: whose it is, what it holds
   gemctl stats --json           totals and limits, for programs
+  gemctl limit                  every limit, and what it can be set to
+  gemctl limit memory-pages-per-uid 512MiB
+                                (root) no user gets more than that from now on
+  gemctl revoke 7               (root) takes everything from the open that clients calls 7
 
 A global name works for opens that are root's, the DRM master's, or vouched for by the master.
 The first program that opens card0 is master. On Linux the user who runs gemd counts as root.";
@@ -54,4 +59,31 @@ pub enum Command {
     Clients,
     /// Prints totals and limits
     Stats,
+    /// Prints a limit, or all; with a value, sets it (root only)
+    ///
+    /// What clients have beyond a lower limit stays theirs; only what is new is refused. The next
+    /// gemd begins with its own limits again.
+    Limit {
+        /// Which: see the list that `gemctl limit` prints
+        #[arg(value_name = "LIMIT", value_parser = limit)]
+        limit: Option<Limit>,
+        /// A number; where pages are counted also with KiB, MiB or GiB
+        #[arg(requires = "limit", allow_hyphen_values = true)]
+        value: Option<String>,
+    },
+    /// Takes everything from an open node (root only)
+    ///
+    /// Its handles are closed, calls on it fail from then on. What its client has mapped stays
+    /// mapped, and charged to its user, until it is unmapped or the client ends.
+    Revoke {
+        /// The number of the open, from `gemctl clients`
+        client: u64,
+    },
+}
+
+fn limit(name: &str) -> Result<Limit, String> {
+    Limit::from_name(name).ok_or_else(|| {
+        let names: Vec<&str> = Limit::ALL.iter().map(|limit| limit.name()).collect();
+        format!("there is no such limit; there are: {}", names.join(", "))
+    })
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod pictures;
+mod rule;
 mod tables;
 
 use std::process::ExitCode;
@@ -36,5 +37,10 @@ fn run(args: &Args) -> Result<()> {
         Command::Objects => tables::objects(args.json),
         Command::Clients => tables::clients(args.json),
         Command::Stats => tables::stats(args.json),
+        Command::Limit { limit, value } => match (limit, value) {
+            (Some(limit), Some(value)) => rule::set(*limit, value, args.json),
+            _ => rule::show(*limit, args.json),
+        },
+        Command::Revoke { client } => rule::revoke(*client, args.json),
     }
 }

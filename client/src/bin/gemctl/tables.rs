@@ -82,7 +82,7 @@ fn values<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Value {
 }
 
 /// Columns as wide as they have to be.
-fn print(titles: &[&str], rows: Vec<Vec<String>>) {
+pub fn print(titles: &[&str], rows: Vec<Vec<String>>) {
     let width = |column: usize| {
         let cells = rows
             .iter()
