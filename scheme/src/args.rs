@@ -1,21 +1,28 @@
 //! The command line of `gemd`.
 
+#[cfg(not(target_os = "redox"))]
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
+use anyhow::{Context, Result};
+use clap::{ArgAction, Args as ClapArgs, Parser};
+use gem::units::PageCount;
+use gem::{Config, Limits, NameMode};
 use gem_wire::limit::Limit;
 use log::LevelFilter;
 
+#[cfg(not(target_os = "redox"))]
 use crate::demo;
+use crate::machine;
 
 /// The graphics-memory server of Redox.
 ///
 /// Without a command it serves the scheme until it is told to stop (Ctrl-C, SIGTERM).
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(version, max_term_width = 100, after_help = machine::EXAMPLES)]
 pub struct Args {
+    #[cfg(not(target_os = "redox"))]
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<demo::Command>,
 
     #[command(flatten)]
     pub serve: Serve,
@@ -25,13 +32,6 @@ pub struct Args {
     verbose: u8,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  gemd                          serve on the default socket until Ctrl-C
-  gemd --socket /tmp/my.sock    serve there
-  gemd demo                     two processes share a picture through a private gemd
-  gemctl put PICTURE.png        (in another terminal) put a picture into a buffer";
-
 impl Args {
     pub fn log_level(&self) -> LevelFilter {
         match self.verbose {
@@ -40,15 +40,6 @@ impl Args {
             _ => LevelFilter::Trace,
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Starts a private gemd, a producer and a consumer, and moves a picture between them
-    Demo(demo::Args),
-    /// A process of the demo
-    #[command(hide = true)]
-    DemoRole(demo::RoleArgs),
 }
 
 /// How to serve.
@@ -89,3 +80,43 @@ const MAX_HANDLES: i64 = Limit::HandlesPerOpen.most() as i64;
 const MAX_MIB: u64 = Limit::Memory.most() / PAGES_PER_MIB;
 const MAX_OBJECT_MIB: u64 = Limit::Object.most() / PAGES_PER_MIB;
 const PAGES_PER_MIB: u64 = 256;
+
+impl Serve {
+    /// What the daemon is to be like on a machine with so much memory.
+    pub fn config(&self, memory: PageCount) -> Result<Config> {
+        let mut limits = Limits::for_memory(memory);
+        if let Some(total) = mebibytes(self.max_memory)? {
+            limits = Limits::for_clients(total);
+        }
+        if let Some(uid) = mebibytes(self.max_memory_per_user)? {
+            limits.uid = uid;
+            limits.object = limits.object.min(uid);
+        }
+        if let Some(object) = mebibytes(self.max_object)? {
+            limits.object = object;
+        }
+        if let Some(handles) = self.max_handles {
+            limits.handles_per_open = handles;
+        }
+        let names = if self.sequential_names {
+            NameMode::Sequential
+        } else {
+            let mut seed = [0; 16];
+            getrandom::fill(&mut seed).context("this machine has no randomness for names")?;
+            NameMode::Random { seed }
+        };
+        Ok(Config { limits, names })
+    }
+}
+
+fn mebibytes(mebibytes: Option<u64>) -> Result<Option<PageCount>> {
+    let Some(mebibytes) = mebibytes else {
+        return Ok(None);
+    };
+    let pages = mebibytes
+        .checked_mul(PAGES_PER_MIB)
+        .and_then(PageCount::new);
+    pages
+        .map(Some)
+        .context("more memory than a machine can have")
+}

@@ -5,8 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow};
 use gem::pages::Ticket;
-use gem::units::{Identity, PageCount, Pid};
-use gem::{Config, Limits, NameMode};
+use gem::units::{Identity, Pid};
 use gemd::answer::Errno;
 use gemd::platform::Platform;
 use gemd::serve::{Control, Service};
@@ -14,7 +13,16 @@ use gemd::server::Server;
 use hosted::pages::MemfdPages;
 use redox_scheme::Socket;
 
-use crate::args::Serve;
+use crate::args::{Args, Serve};
+use crate::demo::{self, Command};
+
+/// The end of `gemd --help`.
+pub const EXAMPLES: &str = "\
+Examples:
+  gemd                          serve on the default socket until Ctrl-C
+  gemd --socket /tmp/my.sock    serve there
+  gemd demo                     two processes share a picture through a private gemd
+  gemctl put PICTURE.png        (in another terminal) put a picture into a buffer";
 
 /// The machine that `hosted` makes of this one.
 struct Hosted;
@@ -31,8 +39,17 @@ impl Platform for Hosted {
     }
 }
 
+/// Does what the command line says.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.command {
+        None => serve(&args.serve),
+        Some(Command::Demo(demo)) => demo::run(demo),
+        Some(Command::DemoRole(role)) => demo::run_role(role),
+    }
+}
+
 /// Serves until Ctrl-C or SIGTERM; then everything is answered and the socket is gone.
-pub fn serve(args: &Serve) -> Result<()> {
+fn serve(args: &Serve) -> Result<()> {
     let socket = match &args.socket {
         Some(path) => path.clone(),
         None => hosted::default_socket(),
@@ -40,7 +57,7 @@ pub fn serve(args: &Serve) -> Result<()> {
     let kernel = hosted::start(hosted::Config::new(socket.clone()))?;
     let control = Arc::new(OnceLock::<Control>::new());
     let pages = pages(&control)?;
-    let config = config(args, pages.capacity())?;
+    let config = args.config(pages.capacity())?;
     let service = Socket::create()
         .map_err(Errno::from)
         .and_then(|scheme| {
@@ -76,39 +93,4 @@ fn pages(control: &Arc<OnceLock<Control>>) -> Result<MemfdPages> {
         }
     }));
     Ok(pages)
-}
-
-fn config(args: &Serve, memory: PageCount) -> Result<Config> {
-    let mut limits = Limits::for_memory(memory);
-    if let Some(total) = mebibytes(args.max_memory)? {
-        limits = Limits::for_clients(total);
-    }
-    if let Some(uid) = mebibytes(args.max_memory_per_user)? {
-        limits.uid = uid;
-        limits.object = limits.object.min(uid);
-    }
-    if let Some(object) = mebibytes(args.max_object)? {
-        limits.object = object;
-    }
-    if let Some(handles) = args.max_handles {
-        limits.handles_per_open = handles;
-    }
-    let names = if args.sequential_names {
-        NameMode::Sequential
-    } else {
-        let mut seed = [0; 16];
-        getrandom::fill(&mut seed).context("this machine has no randomness for names")?;
-        NameMode::Random { seed }
-    };
-    Ok(Config { limits, names })
-}
-
-fn mebibytes(mebibytes: Option<u64>) -> Result<Option<PageCount>> {
-    let Some(mebibytes) = mebibytes else {
-        return Ok(None);
-    };
-    let pages = mebibytes.checked_mul(256).and_then(PageCount::new);
-    pages
-        .map(Some)
-        .context("more memory than a machine can have")
 }

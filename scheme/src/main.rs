@@ -1,14 +1,23 @@
-//! `gemd`: the graphics-memory server, as a program.
+//! `gemd`: the graphics-memory server, as a program. One binary for two machines: Redox, and Linux
+//! with the stand-in kernel of `hosted`, where it can also show what it does.
 
 mod args;
+#[cfg(not(target_os = "redox"))]
 mod demo;
+#[cfg(not(target_os = "redox"))]
 mod linux;
+#[cfg(target_os = "redox")]
+mod redox;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, Command};
+use args::Args;
+#[cfg(not(target_os = "redox"))]
+use linux as machine;
+#[cfg(target_os = "redox")]
+use redox as machine;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -16,12 +25,7 @@ fn main() -> ExitCode {
         .filter_level(args.log_level())
         .parse_default_env()
         .init();
-    let result = match args.command {
-        None => linux::serve(&args.serve),
-        Some(Command::Demo(ref demo)) => demo::run(demo),
-        Some(Command::DemoRole(ref role)) => demo::run_role(role),
-    };
-    match result {
+    match machine::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gemd: {error:#}");

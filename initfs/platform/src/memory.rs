@@ -11,6 +11,9 @@ use syscall::CallFlags;
 
 use crate::books::{Kind, Span};
 
+/// Where pages lie, and how many there are.
+const TRANSLATION: &str = "/scheme/memory/translation";
+
 /// Fds on the memory scheme, opened when they are first needed. Root only.
 #[derive(Default)]
 pub struct Memory {
@@ -56,7 +59,7 @@ impl Memory {
     ///
     /// ENOENT where nothing is mapped.
     pub fn locate(&mut self, page: u64) -> Result<PhysAddr> {
-        let fd = opened(&mut self.translation, "/scheme/memory/translation")?;
+        let fd = opened(&mut self.translation, TRANSLATION)?;
         let mut address = (page * PAGE_SIZE).to_ne_bytes();
         libredox::call::call_rw(fd.raw(), &mut address, CallFlags::empty(), &[])?;
         Ok(PhysAddr::new(u64::from_ne_bytes(address)))
@@ -68,9 +71,20 @@ impl Memory {
     ///
     /// None but of a failing kernel.
     pub fn free_pages(&mut self) -> Result<u64> {
-        let fd = opened(&mut self.translation, "/scheme/memory/translation")?;
+        let fd = opened(&mut self.translation, TRANSLATION)?;
         Ok(fd.statvfs()?.f_bfree)
     }
+}
+
+/// How many pages of memory the machine has, free or not.
+///
+/// # Errors
+///
+/// EACCES for others than root; else none but of a failing kernel.
+pub fn machine_pages() -> Result<u64> {
+    Ok(Fd::open(TRANSLATION, O_RDONLY | O_CLOEXEC, 0)?
+        .statvfs()?
+        .f_blocks)
 }
 
 /// Overwrites pages with zeroes. Afterwards each has memory of its own.

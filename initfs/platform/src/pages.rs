@@ -6,11 +6,10 @@ use core::time::Duration;
 
 use gem::pages::{NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket};
 use gem::units::{Uid, WindowAddr};
-use rt::thread::Thread;
-use rt::time::Instant;
 use syscall::error::Result;
 
 use crate::books::{Books, span_of};
+use crate::os::{Instant, Thread};
 use crate::shared;
 use crate::worker::{self, Link, Notify, Order};
 

@@ -9,13 +9,11 @@ use core::time::Duration;
 
 use gem::pages::{Extent, Ticket};
 use gem::units::{PageCount, PhysAddr};
-use rt::sync::{Mutex, Queue};
-use rt::thread::Thread;
-use rt::time::Instant;
 use syscall::error::{EIO, ENOMEM, Result};
 
 use crate::books::{Class, Done, Job, NewArena, Span};
 use crate::memory::{self, Memory};
+use crate::os::{self, Instant, Mutex, Queue, Thread};
 
 /// Pages to a turn.
 const TURN: u64 = 256;
@@ -65,7 +63,7 @@ pub fn start() -> Result<(Arc<Link>, Thread)> {
         notify: Mutex::new(None),
     });
     let own = link.clone();
-    let thread = rt::thread::spawn(move || Worker::new(own).run())?;
+    let thread = os::spawn(move || Worker::new(own).run())?;
     Ok((link, thread))
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, Subcommand};
 use gem_client::picture::Picture;
 use gem_client::text;
 
@@ -24,6 +24,16 @@ const BUNDLED: &[u8] = include_bytes!("../../assets/demo.png");
 
 /// Where the consumer writes.
 const OUT: &str = "target/demo-out.png";
+
+/// What `gemd` can do but serve.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Starts a private gemd, a producer and a consumer, and moves a picture between them
+    Demo(Args),
+    /// A process of the demo
+    #[command(hide = true)]
+    DemoRole(RoleArgs),
+}
 
 #[derive(ClapArgs, Debug)]
 pub struct Args {

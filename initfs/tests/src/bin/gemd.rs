@@ -8,15 +8,18 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::arch::x86_64::_rdtsc;
 use core::time::Duration;
 
-use gem::units::PageCount;
+use gem::pages::Ticket;
+use gem::units::{Identity, PageCount, Pid};
 use gem::{Config, Limits, NameMode};
 use gemd::answer::Errno;
+use gemd::platform::Platform;
 use gemd::serve::{Control, Service};
 use gemd::server::Server;
-use platform::{Machine, Pages};
+use platform::{Credentials, Pages};
 use redox_scheme::Socket;
 use rt::say;
 use rt::sync::Mutex;
@@ -26,6 +29,21 @@ rt::entry!(main);
 /// How long memory that nobody uses stays with the daemon.
 const IDLE: Duration = Duration::from_millis(200);
 const PAGES_PER_MIB: u64 = 256;
+
+/// The image's kernel.
+struct Machine(Credentials);
+
+impl Platform for Machine {
+    type Pages = Pages;
+
+    fn identity(&mut self, pid: Pid) -> Option<Identity> {
+        self.0.identity(pid)
+    }
+
+    fn finished(&mut self, pages: &mut Pages, tickets: &mut Vec<Ticket>) {
+        pages.finished(tickets);
+    }
+}
 
 fn main() -> u8 {
     match serve() {
@@ -39,7 +57,7 @@ fn main() -> u8 {
 
 fn serve() -> Result<(), Errno> {
     let socket = Socket::create()?;
-    let machine = Machine::new()?;
+    let machine = Machine(Credentials::new()?);
     let mut pages = Pages::new(IDLE)?;
     let control = Arc::new(Mutex::new(None::<Control>));
     let to_kick = control.clone();
