@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::ledger::LedgerError;
 use crate::pages::{NotReady, PlatformError, Ticket};
-use crate::units::{Handle, Name, PageCount};
+use crate::units::{Handle, Name};
 
 /// An error number as a client sees it, positive. The values are those of Linux, which Redox
 /// shares (`redox_syscall`, `src/error.rs`).
@@ -56,8 +56,8 @@ pub enum Error {
     NotClosable(Handle),
     /// Nothing has this name.
     NoSuchName(Name),
-    /// An object of no bytes, or of more than an object can have.
-    ObjectSize(PageCount),
+    /// An object of no bytes, or of so many that they overflow a page count.
+    ObjectSize(u64),
     /// No such pixels: a side of 0, a depth that is not 1 to 32, or a product too large.
     Dumb,
     /// No object begins at this offset.
@@ -94,7 +94,9 @@ impl Error {
             Self::Platform(PlatformError::FileTableFull) => Errno::ENFILE,
             Self::Platform(PlatformError::NoSuchMemory) => Errno::ENODEV,
             Self::Platform(PlatformError::Failed) => Errno::EIO,
-            Self::Limit(LedgerError::Total(_) | LedgerError::Memory(..)) => Errno::ENOMEM,
+            Self::Limit(
+                LedgerError::Total(_) | LedgerError::Memory(..) | LedgerError::Object(_),
+            ) => Errno::ENOMEM,
             Self::Limit(_) => Errno::EMFILE,
             Self::NoSuchOpen | Self::NoSuchObjectFd => Errno::EBADF,
             Self::Binding => Errno::EACCES,
@@ -132,7 +134,7 @@ impl fmt::Display for Error {
                 write!(f, "no handle {handle} in this open")
             }
             Self::NoSuchName(name) => write!(f, "nothing has the name {name}"),
-            Self::ObjectSize(limit) => write!(f, "an object has 1 to {limit} pages"),
+            Self::ObjectSize(size) => write!(f, "no object can have {size} bytes"),
             Self::Dumb => f.write_str("no such pixels: 1 to 32 bits each, and not too many"),
             Self::NoSuchOffset(offset) => write!(f, "no object begins at offset {offset:#x}"),
             Self::NotAllowed => f.write_str("the open has no handle on the object there"),
@@ -171,7 +173,7 @@ impl From<NotReady> for Error {
 mod tests {
     use super::*;
     use crate::ledger::Counted;
-    use crate::units::Uid;
+    use crate::units::{PageCount, Uid};
     use alloc::string::ToString;
 
     #[test]
@@ -190,6 +192,7 @@ mod tests {
             (Error::OutOfMemory, 12),
             (LedgerError::Total(pages).into(), 12),
             (LedgerError::Memory(Uid(1), pages).into(), 12),
+            (LedgerError::Object(pages).into(), 12),
             (Error::Binding, 13),
             (Error::NotAllowed, 13),
             (Error::ReadOnly, 13),
@@ -198,7 +201,7 @@ mod tests {
             (Error::Revoked, 19),
             (Error::Platform(PlatformError::NoSuchMemory), 19),
             (Error::NotClosable(handle), 22),
-            (Error::ObjectSize(pages), 22),
+            (Error::ObjectSize(0), 22),
             (Error::Dumb, 22),
             (Error::NoSuchOffset(1), 22),
             (range, 22),

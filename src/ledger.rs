@@ -104,6 +104,8 @@ fn half(pages: PageCount) -> PageCount {
 pub enum LedgerError {
     /// All clients together would have more memory than this.
     Total(PageCount),
+    /// One object would have more memory than this.
+    Object(PageCount),
     /// All clients together would have more opens than this.
     Opens(u32),
     /// This uid would have more memory than this.
@@ -153,6 +155,7 @@ impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Total(limit) => write!(f, "all clients together may have {limit} pages"),
+            Self::Object(limit) => write!(f, "one object may have {limit} pages"),
             Self::Opens(limit) => write!(f, "all clients together may have {limit} opens"),
             Self::Memory(uid, limit) => write!(f, "uid {uid} may have {limit} pages"),
             Self::Mapped(uid, limit) => write!(f, "uid {uid} may map {limit} pages"),

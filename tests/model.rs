@@ -13,8 +13,8 @@ use gem::units::{
     FakeOffset, Gid, Handle, Identity, Name, PAGE_SIZE, PageCount, PhysAddr, Pid, Uid, WindowAddr,
 };
 use gem::{
-    Config, CreateInfo, Device, Driver, Error, Limits, Mapper, NameMode, Node, ObjectCursor,
-    ObjectFdId, ObjectInfo, OpenId, Rights,
+    Config, CreateInfo, Device, Driver, Error, LedgerError, Limits, Mapper, NameMode, Node,
+    ObjectCursor, ObjectFdId, ObjectInfo, OpenId, Rights,
 };
 use proptest::prelude::*;
 
@@ -565,8 +565,11 @@ impl Run {
         let total: u64 = self.things.iter().map(|thing| thing.pages).sum();
         let too_much =
             total + pages > self.limits.total.get() || used + pages > self.limits.uid.get();
-        if size == 0 || pages > self.limits.object.get() {
-            assert!(matches!(result, Err(Error::ObjectSize(_))), "{result:?}");
+        if size == 0 || size.checked_next_multiple_of(PAGE_SIZE).is_none() {
+            assert_eq!(result, Err(Error::ObjectSize(size)));
+        } else if pages > self.limits.object.get() {
+            let too_large = LedgerError::Object(self.limits.object);
+            assert_eq!(result, Err(Error::Limit(too_large)));
         } else if too_much || objects >= self.limits.objects_per_uid || self.is_full(number, user) {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else if mood == Mood::Waits {

@@ -199,7 +199,7 @@ impl Card {
     ///
     /// # Errors
     ///
-    /// EINVAL for 0 and for more than one buffer may have; ENOMEM, EMFILE at the limits.
+    /// EINVAL for 0; ENOMEM, EMFILE at the limits (one buffer's size has one, too).
     pub fn create(&self, size: u64) -> Result<Buffer> {
         self.create_with(size, Create::new())
     }

@@ -38,8 +38,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::ObjectSize`] (EINVAL) for 0 and for more than one object can have,
-    /// [`Error::Limit`] (ENOMEM, EMFILE), [`Error::OutOfMemory`] (ENOMEM), [`Error::Platform`], and
+    /// [`Error::ObjectSize`] (EINVAL) for 0 and for what overflows, [`Error::Limit`] (ENOMEM, EMFILE), [`Error::OutOfMemory`] (ENOMEM), [`Error::Platform`], and
     /// [`Error::NotReady`]: repeat the call.
     pub fn create(
         &mut self,
@@ -47,10 +46,12 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         size: u64,
         info: CreateInfo,
     ) -> Result<(Handle, PageCount), Error> {
+        let pages = PageCount::covering(size).filter(|pages| !pages.is_zero());
+        let pages = pages.ok_or(Error::ObjectSize(size))?;
         let limit = self.ledger.limits().object;
-        let pages = PageCount::covering(size)
-            .filter(|pages| !pages.is_zero() && *pages <= limit)
-            .ok_or(Error::ObjectSize(limit))?;
+        if pages > limit {
+            return Err(LedgerError::Object(limit).into());
+        }
         let account = self.account(open)?;
         self.ledger.charge_object(account, pages)?;
         match self.create_charged(open, account, pages, info) {

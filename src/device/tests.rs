@@ -655,7 +655,7 @@ fn a_dumb_buffer_is_an_object_of_its_pixels_size() {
     assert_eq!(device.size(open, dumb.handle), Ok(pages(4)));
     assert_eq!(device.create_dumb(open, 0, 50, 24), Err(Error::Dumb));
     let large = device.create_dumb(open, 1 << 20, 1 << 10, 32);
-    assert!(matches!(large, Err(Error::ObjectSize(_))));
+    assert!(matches!(large, Err(Error::Limit(LedgerError::Object(_)))));
 }
 
 #[test]
@@ -666,7 +666,10 @@ fn an_object_is_never_larger_than_fits_an_answer() {
     let open = open(&mut device, 1);
     let size = (MAX_OBJECT_PAGES + 1) * PAGE_SIZE;
     let made = device.create(open, size, CreateInfo::default());
-    assert_eq!(made, Err(Error::ObjectSize(pages(MAX_OBJECT_PAGES))));
+    assert_eq!(
+        made,
+        Err(LedgerError::Object(pages(MAX_OBJECT_PAGES)).into())
+    );
 }
 
 #[test]
