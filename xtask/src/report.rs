@@ -50,9 +50,14 @@ impl Report {
         }
     }
 
-    /// What is wrong, a sentence each, where these tests were expected and the machine went off
+    /// Whether the image has ended because it has no test of that name.
+    pub fn knows_no_such_test(&self) -> bool {
+        self.ended.as_deref() == Some("init ended: Exited(2)")
+    }
+
+    /// What is wrong, a sentence each, where tests were expected or not and the machine went off
     /// by itself or not.
-    pub fn faults(&self, expected: &[&str], went_off: bool) -> Vec<String> {
+    pub fn faults(&self, tests: bool, went_off: bool) -> Vec<String> {
         let mut faults = Vec::new();
         if self.panicked {
             faults.push("the kernel panicked".to_owned());
@@ -64,18 +69,15 @@ impl Report {
             Some(ended) => faults.push(ended.to_owned()),
             None => faults.push("the run did not come to its end".to_owned()),
         }
-        for name in expected {
-            match self.results.get(*name) {
-                Some(true) => {}
-                Some(false) => faults.push(format!("{name} failed")),
-                None => faults.push(format!("{name} did not run")),
-            }
+        let failed = self.results.iter().filter(|(_, kept)| !**kept);
+        faults.extend(failed.map(|(name, _)| format!("{name} failed")));
+        let planned = self.planned.unwrap_or(0);
+        let reported = self.results.len();
+        if planned != reported {
+            faults.push(format!("{planned} tests were planned, {reported} have run"));
         }
-        if self
-            .planned
-            .is_some_and(|planned| planned != expected.len())
-        {
-            faults.push("the image planned other tests than expected".to_owned());
+        if tests && reported == 0 {
+            faults.push("no test has run".to_owned());
         }
         faults
     }
@@ -108,40 +110,49 @@ mod tests {
     #[test]
     fn a_run_in_which_everything_held_has_no_faults() {
         let report = report(&["TAP version 14", "1..2", "ok 1 - a", "ok 2 - b", END]);
-        assert!(report.faults(&["a", "b"], true).is_empty());
+        assert!(report.faults(true, true).is_empty());
+    }
+
+    #[test]
+    fn measurements_need_no_tests() {
+        assert!(
+            report(&["bench null call: 1", END])
+                .faults(false, true)
+                .is_empty()
+        );
+        assert_eq!(report(&[END]).faults(true, true), ["no test has run"]);
     }
 
     #[test]
     fn a_failed_test_is_a_fault() {
-        let report = report(&[
-            "1..2",
-            "ok 1 - a",
-            "not ok 2 - b",
-            "gem-boot: init ended: Exited(1)",
-        ]);
+        let end = "gem-boot: init ended: Exited(1)";
+        let report = report(&["1..2", "ok 1 - a", "not ok 2 - b", end]);
         assert_eq!(
-            report.faults(&["a", "b"], true),
+            report.faults(true, true),
             ["init ended: Exited(1)", "b failed"]
         );
     }
 
     #[test]
     fn a_test_that_did_not_run_is_a_fault() {
-        let report = report(&["1..1", "ok 1 - a", END]);
+        let report = report(&["1..2", "ok 1 - a", END]);
         assert_eq!(
-            report.faults(&["a", "b"], true),
-            [
-                "b did not run",
-                "the image planned other tests than expected"
-            ]
+            report.faults(true, true),
+            ["2 tests were planned, 1 have run"]
         );
+    }
+
+    #[test]
+    fn a_name_without_a_test_is_known() {
+        assert!(report(&["gem-boot: init ended: Exited(2)"]).knows_no_such_test());
+        assert!(!report(&[END]).knows_no_such_test());
     }
 
     #[test]
     fn a_kernel_panic_is_a_fault_and_stops_the_run() {
         let mut report = report(&["1..1", "ok 1 - a"]);
         assert_eq!(report.take("KERNEL PANIC: at the disco"), Line::Panic);
-        let faults = report.faults(&["a"], false);
+        let faults = report.faults(true, false);
         assert_eq!(
             faults,
             ["the kernel panicked", "the run did not come to its end"]
@@ -152,7 +163,7 @@ mod tests {
     fn a_run_that_does_not_end_is_late() {
         let report = report(&["1..1", "ok 1 - a"]);
         assert_eq!(
-            report.faults(&["a"], false),
+            report.faults(true, false),
             ["time is up", "the run did not come to its end"]
         );
     }

@@ -4,3 +4,4 @@
 
 pub mod link;
 pub mod promises;
+pub mod victim;

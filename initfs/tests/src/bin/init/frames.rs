@@ -23,23 +23,17 @@ pub fn free() -> Result<u64, Broken> {
 /// Keeps a promise and looks whether all frames have come back. The first time may leave heap and
 /// page tables behind, in the kernel and in the bootstrap process, which the second time finds;
 /// what is lost then is lost every time.
-pub fn kept_without_loss(keep: impl Fn() -> Option<Outcome>) -> Option<Outcome> {
+pub fn kept_without_loss(keep: impl Fn() -> Outcome) -> Outcome {
     let mut lost = 0;
     for _ in 0..2 {
-        let before = match free() {
-            Ok(before) => before,
-            Err(broken) => return Some(Err(broken)),
-        };
-        if let Err(broken) = keep()? {
-            return Some(Err(broken));
+        let before = free()?;
+        keep()?;
+        lost = settle(before)?;
+        if lost == 0 {
+            return Ok(());
         }
-        lost = match settle(before) {
-            Ok(0) => return Some(Ok(())),
-            Ok(lost) => lost,
-            Err(broken) => return Some(Err(broken)),
-        };
     }
-    Some(expect("frames lost", lost, 0))
+    expect("frames lost", lost, 0)
 }
 
 /// How many frames are missing of `before`, when nothing more comes back.

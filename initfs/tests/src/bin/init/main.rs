@@ -1,6 +1,7 @@
-//! The program that the image is for: runs the promises of `promises.txt` one by one and prints
-//! TAP. With `test=<name>` on the kernel's command line, that one only; with `bench=1`, the
-//! measurements instead.
+//! The program that the image is for: tests the promises one by one and prints TAP. With
+//! `test=<name>` on the kernel's command line, that one only; with `bench=1`, the measurements
+//! instead. Exit codes: 0 where all promises are kept, 1 where one is not, 2 where there is none
+//! of that name.
 
 #![no_std]
 #![no_main]
@@ -9,6 +10,7 @@ extern crate alloc;
 
 mod bench;
 mod frames;
+mod kills;
 mod pages;
 mod scheme;
 mod smoke;
@@ -40,8 +42,35 @@ struct Promise {
     keep: fn() -> Outcome,
 }
 
-/// The names that the runner expects, a line each.
-const NAMES: &str = include_str!("../../../promises.txt");
+/// A promise of the image's own, or of the scheme.
+#[derive(Clone, Copy)]
+enum Any {
+    Own(&'static Promise),
+    Scheme(&'static gem_promises::Promise),
+}
+
+impl Any {
+    fn all() -> impl Iterator<Item = Self> {
+        let own = [smoke::PROMISES, pages::PROMISES];
+        let long = kills::PROMISES.iter().map(Self::Own);
+        let own = own.into_iter().flatten().map(Self::Own);
+        own.chain(gem().map(Self::Scheme)).chain(long)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Own(promise) => promise.name,
+            Self::Scheme(promise) => promise.name,
+        }
+    }
+
+    fn keep(self) -> Outcome {
+        match self {
+            Self::Own(promise) => (promise.keep)(),
+            Self::Scheme(promise) => scheme::keep(promise),
+        }
+    }
+}
 
 fn main() -> u8 {
     let environment = environment();
@@ -49,41 +78,31 @@ fn main() -> u8 {
         return bench::run();
     }
     let only = value(&environment, "test");
-    let names: Vec<_> = NAMES
-        .lines()
-        .filter(|name| only.is_none_or(|only| only == *name))
+    let promises: Vec<_> = Any::all()
+        .filter(|promise| only.is_none_or(|only| only == promise.name()))
         .collect();
-    say!("TAP version 14");
-    say!("1..{}", names.len());
-    let mut kept = true;
-    for promise in gem().filter(|promise| !NAMES.lines().any(|name| name == promise.name)) {
-        say!("not ok - {} is not listed", promise.name);
-        kept = false;
+    if promises.is_empty() {
+        say!("# there are these:");
+        Any::all().for_each(|promise| say!("#   {}", promise.name()));
+        return 2;
     }
-    for (number, name) in (1..).zip(&names) {
-        match frames::kept_without_loss(|| keep(name)) {
-            Some(Ok(())) => {
+    say!("TAP version 14");
+    say!("1..{}", promises.len());
+    let mut kept = true;
+    for (number, promise) in (1..).zip(promises) {
+        let name = promise.name();
+        match frames::kept_without_loss(|| promise.keep()) {
+            Ok(()) => {
                 say!("ok {number} - {name}");
                 continue;
             }
-            Some(Err(Broken::Call(what, error))) => say!("# {what}: {error}"),
-            Some(Err(Broken::Differs(what, is))) => say!("# {what}: {is}"),
-            None => say!("# there is no such promise"),
+            Err(Broken::Call(what, error)) => say!("# {what}: {error}"),
+            Err(Broken::Differs(what, is)) => say!("# {what}: {is}"),
         }
         say!("not ok {number} - {name}");
         kept = false;
     }
     u8::from(!kept)
-}
-
-/// Tests the promise of this name, if there is one.
-fn keep(name: &str) -> Option<Outcome> {
-    let mut own = smoke::PROMISES.iter().chain(pages::PROMISES);
-    if let Some(promise) = own.find(|promise| promise.name == name) {
-        return Some((promise.keep)());
-    }
-    let promise = gem().find(|promise| promise.name == name)?;
-    Some(scheme::keep(promise))
 }
 
 /// The kernel's command line, a word a line.
