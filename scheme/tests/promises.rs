@@ -310,6 +310,8 @@ fn system_call(call: KernelCall, bytes: &mut Vec<u8>) -> Result<usize, hosted::E
             // SAFETY: without a fixed address, one is chosen where nothing is.
             unsafe { syscalls::fmap(fd as usize, &map) }
         }
+        // Nobody would tell the stand-in what Linux's mremap has done.
+        KernelCall::Remap(..) => Err(hosted::Errno::new(syscall::error::ENOSYS)),
     }
 }
 

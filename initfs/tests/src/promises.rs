@@ -1,6 +1,6 @@
 //! Which promises of the scheme the image tests.
 
-use gem_promises::{Promise, all, kernel, limits, signals};
+use gem_promises::{Promise, all, kernel, limits, remaps, signals};
 
 /// All of them.
 pub fn gem() -> impl Iterator<Item = &'static Promise> {
@@ -8,4 +8,6 @@ pub fn gem() -> impl Iterator<Item = &'static Promise> {
         .chain(kernel::PROMISES)
         .chain(signals::PROMISES)
         .chain(limits::PROMISES)
+        .chain(remaps::PROMISES)
+        .chain(remaps::LOSSES)
 }

@@ -19,8 +19,8 @@ use syscall::data::Map;
 use syscall::error::{EINTR, Result};
 use syscall::flag::{CallFlags, MapFlags};
 use syscall::{
-    SYS_FEVENT, SYS_FLINK, SYS_FRENAME, SYS_FSTAT, SYS_FSYNC, SYS_OPENAT_INTO, SYS_READ2,
-    SYS_UNLINKAT, SYS_WRITE2, syscall2, syscall3, syscall4, syscall5, syscall6,
+    SYS_FEVENT, SYS_FLINK, SYS_FRENAME, SYS_FSTAT, SYS_FSYNC, SYS_MREMAP, SYS_OPENAT_INTO,
+    SYS_READ2, SYS_UNLINKAT, SYS_WRITE2, syscall2, syscall3, syscall4, syscall5, syscall6,
 };
 
 rt::entry!(main);
@@ -89,7 +89,7 @@ impl Platform for Strings {
 fn system_call(call: KernelCall, bytes: &mut Vec<u8>) -> Result<usize> {
     let path = |path: &[u8]| (path.as_ptr() as usize, path.len());
     // SAFETY: the kernel reads or fills only the paths and buffers named here, which outlive the
-    // calls; what is mapped goes where nothing is.
+    // calls; what is mapped goes where nothing is, or over the test's own mappings.
     unsafe {
         match call {
             KernelCall::OpenAt(fd, name, flags) => {
@@ -143,6 +143,14 @@ fn system_call(call: KernelCall, bytes: &mut Vec<u8>) -> Result<usize> {
                 };
                 syscall::fmap(fd as usize, &map)
             }
+            KernelCall::Remap(address, size, new_address, new_size, flags) => syscall5(
+                SYS_MREMAP,
+                address as usize,
+                size as usize,
+                new_address as usize,
+                new_size as usize,
+                flags as usize,
+            ),
         }
     }
 }
