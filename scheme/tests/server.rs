@@ -420,3 +420,43 @@ fn root_can_revoke_the_open_that_it_asks_through() {
     assert_eq!(rig.call(ROOT, root, revoke), Ok(0));
     assert_eq!(rig.call(ROOT, root, revoke), Err(ENODEV));
 }
+
+#[test]
+fn a_node_does_not_become_the_users_who_only_look_at_it() {
+    let mut rig = Rig::new();
+    // The master, so that the node below is not.
+    let master = rig.open(ALICE, "card0");
+    let made = rig.call(ALICE, master, create(PAGE)).unwrap();
+    let handle = handle(made);
+    let name = rig.call(ALICE, master, Call::Flink { handle }).unwrap() as u32;
+    let offset = rig.call(ALICE, master, Call::Map { handle }).unwrap();
+
+    // Bob gives root a fresh node as if it were a buffer, and root looks at what it was given.
+    let node = rig.open(BOB, "card0");
+    let roots = rig.open(ROOT, "renderD128");
+    assert!(rig.import(ROOT, roots, node).is_err());
+    for opcode in [
+        Opcode::Fstat,
+        Opcode::Fpath,
+        Opcode::Read,
+        Opcode::Write,
+        Opcode::Getdents,
+        Opcode::Fsync,
+        Opcode::Fsize,
+        Opcode::Fcntl,
+        Opcode::Fevent,
+        Opcode::Munmap,
+    ] {
+        let mut room = [0u8; 256];
+        let (address, length) = (room.as_mut_ptr() as u64, room.len() as u64);
+        let args = [node.raw(), address, length, 0, 0, 0];
+        let tag = rig.send(ROOT, opcode, SqeFlags::empty(), args);
+        assert!(rig.answer(tag).is_some());
+    }
+    assert_eq!(rig.map(ROOT, node, offset, PAGE, SHARED), Err(EACCES));
+    assert!(!rig.text(ROOT, "stats").contains("opens:\t3"));
+
+    // It is Bob's, who may do no more than before.
+    assert_eq!(rig.call(BOB, node, Call::Open { name }), Err(EACCES));
+    assert!(rig.text(ROOT, "stats").contains("opens:\t3"));
+}

@@ -63,16 +63,16 @@ impl<P: Platform> Server<P> {
         Ok(Answer::File { id, positioned })
     }
 
-    pub(super) fn on_any_node(&mut self, open: OpenId, request: &mut Request) -> Reply {
-        let (path, mode) = match self.device.node(open) {
-            Some(Node::Render) => ("/scheme/gem/renderD128", MODE_CHR | 0o666),
-            _ => ("/scheme/gem/card0", MODE_CHR | 0o660),
+    /// What a node can do whose it may be. `client` is its open's number, 0 while it is nobody's.
+    pub(super) fn on_any_node(&mut self, node: Node, client: u64, request: &mut Request) -> Reply {
+        let (path, mode) = match node {
+            Node::Render => ("/scheme/gem/renderD128", MODE_CHR | 0o666),
+            Node::Primary => ("/scheme/gem/card0", MODE_CHR | 0o660),
         };
         match request.operation {
-            Operation::Stat => {
-                let number = self.device.open_stats(open)?.client;
-                stat(&mut request.payload, mode, number, 0)
-            }
+            Operation::Stat => stat(&mut request.payload, mode, client, 0),
+            // Nobody's open has no handle on anything.
+            Operation::Map { .. } => Err(Errno(EACCES).into()),
             Operation::Fpath => fpath(&mut request.payload, format_args!("{path}")),
             Operation::Read(_) | Operation::Write(_) | Operation::Size => Err(Errno(EINVAL).into()),
             Operation::Entries(_) => Err(Errno(ENOTDIR).into()),

@@ -29,7 +29,7 @@ use crate::sqe::{Operation, Request};
 use text::{Listing, Text};
 
 /// The most files that may be open at a time, all clients together. A node costs nothing but its
-/// slot until its first request.
+/// slot until its first call.
 pub const MAX_FILES: usize = 1 << 20;
 
 /// Why an attempt came to nothing. Nothing has changed.
@@ -75,7 +75,7 @@ enum File {
     Root,
     /// The directory of opens.
     Clients,
-    /// A DRM node. `None` until its first request says whose it is.
+    /// A DRM node. `None` until its first call says whose it is.
     Node(Node, Option<OpenId>),
     /// An object.
     Object(ObjectFdId),
@@ -143,11 +143,12 @@ impl<P: Platform> Server<P> {
             return Err(Errno(EBADF).into());
         };
         match *file {
-            File::Node(node, open) => {
-                let open = match open {
-                    Some(open) => open,
-                    None => self.bind(request.fd, node, request.caller)?,
-                };
+            File::Node(_, Some(open)) => self.on_node(open, request),
+            File::Node(node, None) if !claims(request.operation) => {
+                self.on_any_node(node, 0, request)
+            }
+            File::Node(node, None) => {
+                let open = self.bind(request.fd, node, request.caller)?;
                 self.on_node(open, request)
             }
             File::Object(object) => self.on_object(object, request),
@@ -184,7 +185,10 @@ impl<P: Platform> Server<P> {
             Operation::Unmap { offset, size } => self.unmap(gem::Mapper::Node(open), offset, size),
             Operation::Export(export) => self.export(open, export),
             Operation::Open(path, flags) => self.open_from_node(open, path, flags),
-            _ => self.on_any_node(open, request),
+            _ => {
+                let stats = self.device.open_stats(open)?;
+                self.on_any_node(stats.node, stats.client, request)
+            }
         }
     }
 
@@ -219,7 +223,7 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    /// The node's first request: from now on the open is the caller's.
+    /// The node's first call: from now on the open is the caller's.
     #[cold]
     fn bind(&mut self, fd: FdId, node: Node, caller: Pid) -> Result<OpenId, Stop> {
         let identity = self.identity(caller)?;
@@ -263,6 +267,17 @@ impl<P: Platform> Server<P> {
     fn allowed(&self, open: OpenId, right: authority::Right) -> Result<(), Stop> {
         Ok(authority::check(&self.device, open, right)?)
     }
+}
+
+/// Whether asking this makes a node the caller's. What anybody does with an fd that came from
+/// elsewhere, to see what it is or to map it, does not: an open would be bound to whoever was given
+/// it, and whoever gave it could act with it as that user.
+fn claims(operation: Operation) -> bool {
+    use Operation::*;
+    matches!(
+        operation,
+        Native(_) | Drm(_) | Import { .. } | Export(_) | Open(..)
+    )
 }
 
 /// A number of a client's that must be a handle, for calls that look one up.
