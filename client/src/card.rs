@@ -258,7 +258,7 @@ impl Card {
     ///
     /// # Errors
     ///
-    /// EACCES for a read-only fd; EBADF for an fd of another kind; EXDEV for one of another
+    /// EACCES for a read-only fd; EINVAL for an fd of another kind; EXDEV for one of another
     /// scheme.
     pub fn import(&self, fd: &ObjectFd) -> Result<Buffer> {
         let [number, flags, _] = Call::Import.encode();

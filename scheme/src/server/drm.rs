@@ -185,7 +185,9 @@ fn capability(capability: u64) -> Result<u64, Stop> {
     match capability {
         cap::DUMB_BUFFER | cap::TIMESTAMP_MONOTONIC => Ok(1),
         cap::PRIME => Ok(cap::PRIME_IMPORT | cap::PRIME_EXPORT),
-        // The others are about displays and fences, which we do not have.
+        // Not an error, as on Linux: whoever asks is told that there are none.
+        cap::SYNCOBJ | cap::SYNCOBJ_TIMELINE => Ok(0),
+        // The others are about displays, which we do not have.
         1..=cap::LAST => Err(Errno(EOPNOTSUPP).into()),
         _ => Err(Errno(EINVAL).into()),
     }

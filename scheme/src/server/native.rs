@@ -61,8 +61,11 @@ impl<P: Platform> Server<P> {
     /// A handle on the object behind another file: PRIME import.
     pub(super) fn import(&mut self, open: OpenId, object: FdId, packed: bool) -> Reply {
         self.allowed(open, Right::Every)?;
-        let Some(&mut File::Object(object)) = self.files.get_mut(object) else {
-            return Err(Errno(EBADF).into());
+        let object = match self.files.get_mut(object) {
+            Some(File::Object(object)) => *object,
+            // As for a file that is no dma-buf on Linux.
+            Some(_) => return Err(Errno(EINVAL).into()),
+            None => return Err(Errno(EBADF).into()),
         };
         let (handle, pages) = self.device.import(open, object)?;
         let value = if packed {

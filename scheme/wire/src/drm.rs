@@ -53,6 +53,10 @@ pub mod cap {
     pub const PRIME: u64 = 0x5;
     /// Timestamps are those of the monotonic clock.
     pub const TIMESTAMP_MONOTONIC: u64 = 0x6;
+    /// Synchronization objects can be made.
+    pub const SYNCOBJ: u64 = 0x13;
+    /// Synchronization objects with a timeline can be made.
+    pub const SYNCOBJ_TIMELINE: u64 = 0x14;
     /// The highest capability of Linux 6.18 (`DRM_CAP_ATOMIC_ASYNC_PAGE_FLIP`).
     pub const LAST: u64 = 0x15;
     /// In the value of [`PRIME`]: fds can be imported.
