@@ -286,7 +286,11 @@ fn the_drm_calls_do_what_linux_says(world: &mut dyn World) {
     };
     assert_eq!(capability(drm::cap::DUMB_BUFFER), Ok(1));
     assert_eq!(capability(drm::cap::PRIME), Ok(3));
-    assert_eq!(capability(drm::cap::SYNCOBJ), Ok(0), "no error, as on Linux");
+    assert_eq!(
+        capability(drm::cap::SYNCOBJ),
+        Ok(0),
+        "no error, as on Linux"
+    );
     assert_eq!(capability(drm::cap::SYNCOBJ_TIMELINE), Ok(0));
     assert_eq!(capability(0), Err(EINVAL));
     assert_eq!(capability(1000), Err(EINVAL));
