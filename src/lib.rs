@@ -19,6 +19,7 @@ mod device;
 mod driver;
 mod dumb;
 mod error;
+pub mod fair;
 mod handles;
 mod ids;
 mod ledger;

@@ -101,6 +101,7 @@ pub mod pages;
 mod proto;
 mod socket;
 mod symbols;
+mod work;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;

@@ -2,8 +2,9 @@
 //!
 //! An object's pages are a memory file of its own, made when it is first mapped or written: an
 //! object that nobody touched needs neither memory nor a file descriptor, and reads as zero.
-//! Making and sizing the file is work for a thread, so that no method blocks; the source says
-//! [`NotReady::Wait`] meanwhile. Physical addresses and windows are made up: they are never used
+//! Making and sizing the file is work for a thread, fair between users, so that no method blocks;
+//! the source says [`NotReady::Wait`] meanwhile. A user may have as many files as are left for
+//! others. Physical addresses and windows are made up: they are never used
 //! twice, and the kernel (the stand-in) is the only one who can make something of a window. All
 //! kinds of caching and contiguity are accepted, and mean nothing.
 //!
@@ -26,6 +27,7 @@ use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::memfd::{self, FdBudget, Memfd};
+use crate::work::Work;
 
 /// Where made-up physical memory begins: above anything that a PC could have there.
 const PHYSICAL_BASE: u64 = 1 << 52;
@@ -45,13 +47,16 @@ pub struct MemfdPages {
     next_ticket: u64,
     capacity: PageCount,
     memfds_max: usize,
-    jobs: Sender<Job>,
+    /// How many memory files each user's sets have, or will have; no user without any.
+    files: HashMap<Uid, usize>,
+    jobs: Arc<Work<Job>>,
     done: Receiver<Done>,
     notify: Arc<Mutex<Option<Notify>>>,
 }
 
 /// A live page set.
 struct Set {
+    owner: Uid,
     window: WindowAddr,
     state: SetState,
 }
@@ -90,7 +95,8 @@ impl MemfdPages {
         let pages = sysconf(SysconfVar::_PHYS_PAGES)?.and_then(|pages| u64::try_from(pages).ok());
         let capacity = pages.and_then(PageCount::new);
         let capacity = capacity.ok_or_else(|| io::Error::other("unknown amount of memory"))?;
-        let (jobs, to_do) = channel();
+        let jobs = Arc::new(Work::new());
+        let to_do = jobs.clone();
         let (finished, done) = channel();
         let notify = Arc::new(Mutex::new(None));
         let worker_notify = notify.clone();
@@ -103,6 +109,7 @@ impl MemfdPages {
             next_ticket: 0,
             capacity,
             memfds_max: FdBudget::claim()?.memfds,
+            files: HashMap::new(),
             jobs,
             done,
             notify,
@@ -143,14 +150,18 @@ impl MemfdPages {
             let Some(set) = self.sets.get_mut(&done.key) else {
                 continue;
             };
-            set.state = match done.memfd {
+            match done.memfd {
                 Ok(memfd) => {
                     let memfd = Arc::new(memfd);
                     memfd::publish(set.window, memfd.clone());
-                    SetState::Ready(memfd)
+                    set.state = SetState::Ready(memfd);
                 }
-                Err(errno) => SetState::Failed(errno),
-            };
+                Err(errno) => {
+                    set.state = SetState::Failed(errno);
+                    let owner = set.owner;
+                    self.one_file_less(owner);
+                }
+            }
         }
     }
 
@@ -168,9 +179,14 @@ impl MemfdPages {
             }
             SetState::Untouched => {}
         }
-        if memfd::open_count() >= self.memfds_max {
+        let owner = entry.owner;
+        // Nobody has more than are left for others, so that nobody can have them all.
+        let left = self.memfds_max.saturating_sub(memfd::open_count());
+        let own = self.files.get(&owner).copied().unwrap_or(0);
+        if own >= left {
             return Err(NotReady::Refused(PlatformError::FileTableFull));
         }
+        self.files.insert(owner, own + 1);
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         let job = Job {
@@ -178,9 +194,18 @@ impl MemfdPages {
             pages: set.pages(),
             ticket,
         };
-        self.jobs.send(job).map_err(|_| failed)?;
+        self.jobs.push(owner, job);
         entry.state = SetState::Making(ticket);
         Err(NotReady::Wait(ticket))
+    }
+
+    fn one_file_less(&mut self, owner: Uid) {
+        if let Some(files) = self.files.get_mut(&owner) {
+            *files -= 1;
+            if *files == 0 {
+                self.files.remove(&owner);
+            }
+        }
     }
 }
 
@@ -205,7 +230,13 @@ impl PageSource for MemfdPages {
         };
         let set = PageSet::new(first, Extents::One(extent)).ok_or(NotReady::OutOfMemory)?;
         let state = SetState::Untouched;
-        self.sets.insert(first, Set { window, state });
+        let owner = request.owner;
+        let made = Set {
+            owner,
+            window,
+            state,
+        };
+        self.sets.insert(first, made);
         self.next_page = next;
         Ok(set)
     }
@@ -247,14 +278,18 @@ impl PageSource for MemfdPages {
         let Some(freed) = self.sets.remove(&set.key()) else {
             return;
         };
-        if let SetState::Ready(_) = freed.state {
-            memfd::withdraw(freed.window);
+        match freed.state {
+            SetState::Ready(_) => memfd::withdraw(freed.window),
+            SetState::Making(_) => {}
+            SetState::Untouched | SetState::Failed(_) => return,
         }
+        self.one_file_less(freed.owner);
     }
 }
 
 impl Drop for MemfdPages {
     fn drop(&mut self) {
+        self.jobs.close();
         for set in self.sets.values() {
             memfd::withdraw(set.window);
         }
@@ -287,8 +322,8 @@ fn refusal(errno: Errno) -> NotReady {
 }
 
 /// Makes memory files until the source is gone.
-fn work(to_do: &Receiver<Job>, finished: &Sender<Done>, notify: &Mutex<Option<Notify>>) {
-    while let Ok(job) = to_do.recv() {
+fn work(to_do: &Work<Job>, finished: &Sender<Done>, notify: &Mutex<Option<Notify>>) {
+    while let Some(job) = to_do.pop() {
         let done = Done {
             key: job.key,
             ticket: job.ticket,
@@ -414,6 +449,37 @@ mod tests {
         let full = NotReady::Refused(PlatformError::FileTableFull);
         assert_eq!(pages.window(&set), Err(full));
         pages.free(Uid(1000), set);
+    }
+
+    #[test]
+    fn no_user_has_more_files_than_are_left_for_others() {
+        let mut pages = MemfdPages::new().unwrap();
+        let mut sets = Vec::new();
+        // Other tests of this process have files open, and windows, at the same time.
+        pages.next_page = 1 << 20;
+        pages.memfds_max = memfd::open_count() + 300;
+        let full = NotReady::Refused(PlatformError::FileTableFull);
+        let refused = loop {
+            let set = pages.allocate(request(1)).unwrap();
+            match pages.window(&set) {
+                Err(NotReady::Wait(_)) => finish(&mut pages, |pages| pages.window(&set)),
+                result => break (set, result),
+            };
+            sets.push(set);
+        };
+        assert_eq!(refused.1, Err(full));
+        assert!((50..250).contains(&sets.len()), "{}", sets.len());
+        let mut other = request(1);
+        other.owner = Uid(2000);
+        let theirs = pages.allocate(other).unwrap();
+        finish(&mut pages, |pages| pages.window(&theirs));
+        for set in sets.drain(..) {
+            pages.free(Uid(1000), set);
+        }
+        finish(&mut pages, |pages| pages.window(&refused.0));
+        pages.free(Uid(1000), refused.0);
+        pages.free(Uid(2000), theirs);
+        assert!(pages.files.is_empty());
     }
 
     #[test]
