@@ -125,6 +125,8 @@ pub enum Job {
     },
     /// Overwrite these pages with zeroes.
     Clear {
+        /// Whose they were, and will be.
+        owner: Uid,
         /// Which.
         span: Span,
         /// To be reported.
@@ -301,7 +303,11 @@ impl Books {
         let ticket = Ticket(self.next_ticket);
         let books = self.classes.entry(class).or_default();
         books.clearing.insert(ticket, span.pages);
-        self.jobs.push(Job::Clear { span, ticket });
+        self.jobs.push(Job::Clear {
+            owner: class.owner(),
+            span,
+            ticket,
+        });
     }
 
     /// A round of [`Done`]s begins: what failed in an earlier one has been told, or nobody asks

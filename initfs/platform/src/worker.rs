@@ -1,14 +1,15 @@
 //! The memory worker: a thread that does what would make the socket's thread wait. Jobs are done
-//! in turns of a few hundred pages each, so that a large one does not keep small ones waiting.
+//! in turns of a few hundred pages each, one user after the other, so that neither a large one nor
+//! many of one user keep others waiting.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use gem::fair::FairQueue;
 use gem::pages::{Extent, Ticket};
-use gem::units::{PageCount, PhysAddr};
+use gem::units::{PageCount, PhysAddr, Uid};
 use syscall::error::{EIO, ENOMEM, Result};
 
 use crate::books::{Class, Done, Job, NewArena, Span};
@@ -89,7 +90,7 @@ struct Growth {
 struct Worker {
     link: Arc<Link>,
     memory: Memory,
-    tasks: VecDeque<Task>,
+    tasks: FairQueue<Task>,
     alarm: Option<Duration>,
     /// Pages that growths under way have not touched yet.
     promised: u64,
@@ -100,7 +101,7 @@ impl Worker {
         Self {
             link,
             memory: Memory::default(),
-            tasks: VecDeque::new(),
+            tasks: FairQueue::new(),
             alarm: None,
             promised: 0,
         }
@@ -115,8 +116,8 @@ impl Worker {
                 }
             }
             self.ring();
-            if let Some(task) = self.tasks.pop_front() {
-                self.turn(task);
+            if let Some((user, task)) = self.tasks.pop() {
+                self.turn(user, task);
             }
         }
     }
@@ -144,11 +145,18 @@ impl Worker {
             Job::WakeAt(at) => self.alarm = Some(at),
             // SAFETY: the books have forgotten these pages.
             Job::Unmap(span) => unsafe { memory::unmap(span) },
-            Job::Clear { span, ticket } => self.tasks.push_back(Task::Clear {
-                whole: span,
-                left: span,
+            Job::Clear {
+                owner,
+                span,
                 ticket,
-            }),
+            } => {
+                let task = Task::Clear {
+                    whole: span,
+                    left: span,
+                    ticket,
+                };
+                self.tasks.push(owner, task);
+            }
             Job::Grow {
                 class,
                 pages,
@@ -157,14 +165,15 @@ impl Worker {
             } => match self.map(class, pages, least) {
                 Ok(span) => {
                     self.promised += span.pages;
-                    self.tasks.push_back(Task::Grow(Growth {
+                    let growth = Growth {
                         class,
                         least,
                         ticket,
                         span,
                         extents: Vec::new(),
                         located: 0,
-                    }));
+                    };
+                    self.tasks.push(class.owner(), Task::Grow(growth));
                 }
                 Err(errno) => self.link.report(Done::Grown {
                     class,
@@ -193,7 +202,7 @@ impl Worker {
         .map_err(|error| error.errno())
     }
 
-    fn turn(&mut self, task: Task) {
+    fn turn(&mut self, user: Uid, task: Task) {
         match task {
             Task::Clear {
                 whole,
@@ -208,7 +217,7 @@ impl Worker {
                         left,
                         ticket,
                     };
-                    self.tasks.push_back(task);
+                    self.tasks.push(user, task);
                 } else {
                     self.link.report(Done::Cleared {
                         span: whole,
@@ -221,7 +230,7 @@ impl Worker {
                 self.promised -= turned.as_ref().copied().unwrap_or(0);
                 match turned {
                     Ok(_) if growth.located < growth.span.pages => {
-                        self.tasks.push_back(Task::Grow(growth));
+                        self.tasks.push(user, Task::Grow(growth));
                     }
                     Ok(_) => self.grown(growth, None),
                     Err(errno) => {

@@ -78,7 +78,7 @@ impl Rig {
                     ticket,
                     arena: Ok(self.map(pages)),
                 },
-                Job::Clear { span, ticket } => Done::Cleared { span, ticket },
+                Job::Clear { span, ticket, .. } => Done::Cleared { span, ticket },
                 Job::Unmap(span) => {
                     self.unmapped.push(span);
                     continue;
@@ -163,7 +163,7 @@ fn freed_pages_are_cleared_before_they_are_free() {
     rig.work();
     rig.books.free(&all);
     let waits = rig.ask(USER, ARENA_PAGES).unwrap_err();
-    assert!(matches!(rig.pending(), [Job::Clear { span, ticket }]
+    assert!(matches!(rig.pending(), [Job::Clear { span, ticket, .. }]
         if *span == span_of(&all) && waits == NotReady::Wait(*ticket)));
     rig.work();
     assert_eq!(rig.ask(USER, ARENA_PAGES).unwrap().key(), all.key());
