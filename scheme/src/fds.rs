@@ -68,6 +68,11 @@ impl<T> Fds<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// How many more files there is room for.
+    pub fn left(&self) -> usize {
+        self.limit - self.count()
+    }
+
     /// Gives `file` a number.
     pub fn insert(&mut self, file: T) -> Result<FdId, Full> {
         let index = match self.free.pop() {

@@ -15,6 +15,7 @@ pub mod answer;
 pub mod authority;
 pub mod executor;
 pub mod fds;
+pub mod files;
 pub mod payload;
 pub mod platform;
 pub mod serve;

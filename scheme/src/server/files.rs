@@ -47,7 +47,7 @@ impl<P: Platform> Server<P> {
             write: flags.contains(OpenFlags::WRITE),
         };
         let object = self.device.export_name(open, name(raw)?, rights)?;
-        self.object_file(object)
+        self.object_file(open, object)
     }
 
     /// Gives the file a number, if it can be opened like this.

@@ -23,7 +23,8 @@ use syscall::error::{EACCES, EBADF, EINVAL, EMFILE, ENOENT, EOPNOTSUPP};
 
 use crate::answer::{Answer, Errno};
 use crate::authority;
-use crate::fds::{FdId, Fds, Full};
+use crate::fds::{FdId, Full};
+use crate::files::Files;
 use crate::platform::Platform;
 use crate::sqe::{Operation, Request};
 use text::{Listing, Text};
@@ -31,6 +32,9 @@ use text::{Listing, Text};
 /// The most files that may be open at a time, all clients together. A node costs nothing but its
 /// slot until its first call.
 pub const MAX_FILES: usize = 1 << 20;
+
+/// The most files that nobody has used yet. One more, and the oldest is dropped.
+pub const MAX_NOBODYS: usize = 1 << 10;
 
 /// Why an attempt came to nothing. Nothing has changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,7 +93,7 @@ enum File {
 pub struct Server<P: Platform> {
     device: Device<P::Pages>,
     platform: P,
-    files: Fds<File>,
+    files: Files<File>,
     /// The file of each open, for whoever wants something of an open by its number.
     nodes: BTreeMap<OpenId, FdId>,
     /// Files whose open was revoked: what waits on them is to be cancelled.
@@ -104,7 +108,7 @@ impl<P: Platform> Server<P> {
         Self {
             device: Device::new(config, pages, gem::NoDriver),
             platform,
-            files: Fds::new(MAX_FILES),
+            files: Files::new(MAX_FILES, MAX_NOBODYS),
             nodes: BTreeMap::new(),
             revoked: Vec::new(),
             finished: Vec::new(),
@@ -114,12 +118,12 @@ impl<P: Platform> Server<P> {
 
     /// A file for the scheme's root: what the name space is given.
     pub fn root(&mut self) -> Result<FdId, Full> {
-        self.files.insert(File::Root)
+        self.files.insert_own(File::Root)
     }
 
     /// A file for the daemon's own threads: what KICK and SHUTDOWN are called on.
     pub fn control(&mut self) -> Result<FdId, Full> {
-        self.files.insert(File::Control)
+        self.files.insert_own(File::Control)
     }
 
     /// Work that the platform has finished since this was last asked.
@@ -139,18 +143,16 @@ impl<P: Platform> Server<P> {
 
     /// Does what the request asks, if it may and can be done now.
     pub fn attempt(&mut self, request: &mut Request) -> Reply {
-        let Some(file) = self.files.get_mut(request.fd) else {
+        let Some((file, owned)) = self.files.look(request.fd) else {
             return Err(Errno(EBADF).into());
         };
+        if !owned && claims(file, request.operation) {
+            self.bind(request.fd, request.caller)?;
+            return self.attempt(request);
+        }
         match *file {
             File::Node(_, Some(open)) => self.on_node(open, request),
-            File::Node(node, None) if !claims(request.operation) => {
-                self.on_any_node(node, 0, request)
-            }
-            File::Node(node, None) => {
-                let open = self.bind(request.fd, node, request.caller)?;
-                self.on_node(open, request)
-            }
+            File::Node(node, None) => self.on_any_node(node, 0, request),
             File::Object(object) => self.on_object(object, request),
             File::Root => self.on_directory(text::Directory::Root, request),
             File::Clients => self.on_directory(text::Directory::Clients, request),
@@ -223,29 +225,34 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    /// The node's first call: from now on the open is the caller's.
+    /// The file's first use: from now on it is the caller's, and so is a node's open.
     #[cold]
-    fn bind(&mut self, fd: FdId, node: Node, caller: Pid) -> Result<OpenId, Stop> {
+    fn bind(&mut self, fd: FdId, caller: Pid) -> Result<(), Stop> {
         let identity = self.identity(caller)?;
+        let Some(&mut File::Node(node, _)) = self.files.get_mut(fd) else {
+            return Ok(self.files.bind(fd, identity.uid)?);
+        };
         let open = self.device.open(node)?;
-        if let Err(error) = self.introduce(open, node, identity) {
+        if let Err(stop) = self.introduce(fd, open, node, identity) {
             self.device.close(open);
-            return Err(error.into());
+            return Err(stop);
         }
         if let Some(File::Node(_, bound)) = self.files.get_mut(fd) {
             *bound = Some(open);
             self.nodes.insert(open, fd);
         }
-        Ok(open)
+        Ok(())
     }
 
     fn introduce(
         &mut self,
+        fd: FdId,
         open: OpenId,
         node: Node,
         identity: Identity,
-    ) -> Result<(), gem::Error> {
+    ) -> Result<(), Stop> {
         self.device.bind(open, identity)?;
+        self.files.bind(fd, identity.uid)?;
         if node == Node::Primary && !self.device.has_master() {
             self.device.set_master(open)?;
         }
@@ -269,15 +276,18 @@ impl<P: Platform> Server<P> {
     }
 }
 
-/// Whether asking this makes a node the caller's. What anybody does with an fd that came from
+/// Whether asking this makes a file the caller's. What anybody does with an fd that came from
 /// elsewhere, to see what it is or to map it, does not: an open would be bound to whoever was given
 /// it, and whoever gave it could act with it as that user.
-fn claims(operation: Operation) -> bool {
+fn claims(file: &File, operation: Operation) -> bool {
     use Operation::*;
-    matches!(
-        operation,
-        Native(_) | Drm(_) | Import { .. } | Export(_) | Open(..)
-    )
+    match file {
+        File::Node(..) => matches!(
+            operation,
+            Native(_) | Drm(_) | Import { .. } | Export(_) | Open(..)
+        ),
+        _ => matches!(operation, Read(_) | Entries(_) | Open(..)),
+    }
 }
 
 /// A number of a client's that must be a handle, for calls that look one up.

@@ -83,12 +83,13 @@ impl<P: Platform> Server<P> {
             write: export.write,
         };
         let object = self.device.export(open, handle(export.handle)?, rights)?;
-        self.object_file(object)
+        self.object_file(open, object)
     }
 
     /// Gives a new object fd its file, or takes it back.
-    pub(super) fn object_file(&mut self, object: gem::ObjectFdId) -> Reply {
-        match self.files.insert(File::Object(object)) {
+    pub(super) fn object_file(&mut self, open: OpenId, object: gem::ObjectFdId) -> Reply {
+        let owner = self.device.identity(open).ok_or(Errno(EBADF))?;
+        match self.files.insert_for(owner.uid, File::Object(object)) {
             Ok(id) => Ok(Answer::File {
                 id,
                 positioned: true,

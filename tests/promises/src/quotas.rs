@@ -1,11 +1,14 @@
 //! Promises about who pays, and about limits that root sets while clients are there.
 
 use alloc::format;
+use alloc::vec::Vec;
 
 use gem_wire::limit::Limit;
 use gem_wire::native::Call;
-use syscall::error::{EACCES, EINVAL, EMFILE, ENODEV, ENOENT};
+use libredox::flag::O_RDONLY;
+use syscall::error::{EACCES, EBADF, EINVAL, EMFILE, ENODEV, ENOENT};
 
+use crate::command::Command;
 use crate::puppet::{PAGE, Puppet};
 use crate::{ALICE, BOB, World, count, promises};
 
@@ -17,6 +20,7 @@ promises![
     a_revoked_open_is_of_no_use_and_harms_nobody,
     revoking_is_roots_and_needs_an_open_that_exists,
     what_a_revoked_open_maps_is_there_until_it_is_unmapped,
+    who_opens_without_using_loses_its_own_files_and_nobody_elses,
 ];
 
 /// Who pays for the one object of this many pages.
@@ -226,4 +230,26 @@ fn what_a_revoked_open_maps_is_there_until_it_is_unmapped(world: &mut dyn World)
         world.pause();
     }
     panic!("what is unmapped is there still");
+}
+
+/// More files than a server keeps of those that nobody has used.
+const UNUSED: usize = 1100;
+
+fn who_opens_without_using_loses_its_own_files_and_nobody_elses(world: &mut dyn World) {
+    let (mut alice, mut bob) = (Puppet::of_user(world, ALICE), Puppet::of_user(world, BOB));
+    let card = bob.open("renderD128");
+    bob.create(card, PAGE).unwrap();
+    let text = bob.open_as("stats", O_RDONLY).unwrap();
+    bob.tell(Command::Read(text, 100)).unwrap();
+    let nodes: Vec<u64> = (0..UNUSED).map(|_| alice.open("renderD128")).collect();
+    assert_eq!(bob.create(card, PAGE), Ok(2), "what is used stays");
+    bob.tell(Command::Read(text, 100)).unwrap();
+    let fresh = bob.open("renderD128");
+    assert_eq!(bob.create(fresh, PAGE), Ok(1), "and there is room for more");
+    assert_eq!(alice.create(nodes[0], PAGE), Err(EBADF), "the oldest went");
+    assert_eq!(alice.create(nodes[UNUSED - 1], PAGE), Ok(1));
+    for node in nodes {
+        alice.close(node).unwrap();
+    }
+    assert!(count(&world.text("stats"), "files") < 100);
 }
