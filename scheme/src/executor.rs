@@ -64,7 +64,7 @@ impl<P: Platform> Access<P> {
         Finished {
             tickets: self.tickets.clone(),
             ticket,
-            begun: false,
+            place: None,
         }
     }
 }
@@ -301,42 +301,62 @@ impl<P: Platform + 'static> Executor<P> {
 /// Work that waiting requests wait for.
 #[derive(Default)]
 struct Tickets {
-    waiting: BTreeMap<Ticket, Vec<Waker>>,
+    waiting: BTreeMap<Place, Waker>,
+    last: u64,
 }
+
+/// What somebody waits for, and which of those who do that is; never used twice.
+type Place = (Ticket, u64);
 
 impl Tickets {
     fn finish(&mut self, tickets: Vec<Ticket>) {
         for ticket in tickets {
-            for waker in self.waiting.remove(&ticket).unwrap_or_default() {
+            let of_ticket = (ticket, 0)..=(ticket, u64::MAX);
+            for (_, waker) in self.waiting.extract_if(of_ticket, |_, _| true) {
                 waker.wake();
             }
         }
     }
+
+    fn wait(&mut self, ticket: Ticket, waker: Waker) -> Place {
+        self.last += 1;
+        let place = (ticket, self.last);
+        self.waiting.insert(place, waker);
+        place
+    }
 }
 
+/// Waits for a ticket. Dropped, it waits no longer: a request that is made and cancelled over and
+/// over while some work takes long leaves nothing behind.
 struct Finished {
     tickets: Rc<RefCell<Tickets>>,
     ticket: Ticket,
-    begun: bool,
+    /// `None` until it is polled.
+    place: Option<Place>,
 }
 
 impl Future for Finished {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let waker = context.waker();
-        let ticket = self.ticket;
-        if !self.begun {
-            self.begun = true;
-            let mut tickets = self.tickets.borrow_mut();
-            let wakers = tickets.waiting.entry(ticket).or_default();
-            wakers.push(waker.clone());
+        let Some(place) = self.place else {
+            let waker = context.waker().clone();
+            let place = self.tickets.borrow_mut().wait(self.ticket, waker);
+            self.place = Some(place);
             return Poll::Pending;
-        }
-        if self.tickets.borrow().waiting.contains_key(&ticket) {
+        };
+        if self.tickets.borrow().waiting.contains_key(&place) {
             Poll::Pending
         } else {
             Poll::Ready(())
+        }
+    }
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.tickets.borrow_mut().waiting.remove(&place);
         }
     }
 }
@@ -378,5 +398,36 @@ struct Wakeup {
 impl Wake for Wakeup {
     fn wake(self: Arc<Self>) {
         self.ready.0.lock().push(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn poll(future: &mut Finished) -> Poll<()> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn who_waits_no_longer_leaves_nothing_behind() {
+        let tickets: Rc<RefCell<Tickets>> = Rc::default();
+        let wait = |ticket| Finished {
+            tickets: tickets.clone(),
+            ticket: Ticket(ticket),
+            place: None,
+        };
+        let (mut first, mut second, mut other) = (wait(1), wait(1), wait(2));
+        for future in [&mut first, &mut second, &mut other] {
+            assert_eq!(poll(future), Poll::Pending);
+        }
+        drop(first);
+        assert_eq!(tickets.borrow().waiting.len(), 2);
+        tickets.borrow_mut().finish(vec![Ticket(1)]);
+        assert_eq!(poll(&mut second), Poll::Ready(()));
+        assert_eq!(poll(&mut other), Poll::Pending);
+        drop((second, other));
+        assert!(tickets.borrow().waiting.is_empty());
     }
 }
