@@ -460,3 +460,22 @@ fn a_node_does_not_become_the_users_who_only_look_at_it() {
     assert_eq!(rig.call(BOB, node, Call::Open { name }), Err(EACCES));
     assert!(rig.text(ROOT, "stats").contains("opens:\t3"));
 }
+
+#[test]
+fn a_list_that_somebody_began_to_read_is_not_read_on_by_another_user() {
+    let mut rig = Rig::new();
+    let card = rig.open(ALICE, "card0");
+    rig.call(ALICE, card, create(PAGE)).unwrap();
+    let list = rig.open_at(ROOT, rig.root, "objects", O_RDONLY).unwrap();
+    // Just behind the header, where the line of Alice's object begins.
+    let header = rig.text(BOB, "objects").len();
+    let mut room = vec![0; header + 1];
+    let read = rig.read(ROOT, list, 0, &mut room);
+    assert_eq!(read, Ok(header as u64 + 1));
+    assert_eq!(
+        rig.read(BOB, list, header as u64 + 1, &mut room),
+        Err(EINVAL)
+    );
+    assert_eq!(rig.read(BOB, list, 0, &mut room), Ok(header as u64));
+    assert_eq!(rig.read(BOB, list, header as u64, &mut room), Ok(0));
+}

@@ -12,7 +12,7 @@ use core::fmt::Write;
 use core::mem::take;
 
 use gem::pages::Caching;
-use gem::units::{Identity, Pid};
+use gem::units::{Identity, Pid, Uid};
 use gem::{Node, ObjectCursor, ObjectView, OpenId, OpenStats};
 use gem_wire::limit::Limit;
 use gem_wire::path::Path;
@@ -63,7 +63,8 @@ pub(super) struct Listing {
     pending: String,
     /// Where in the file `pending` begins.
     offset: u64,
-    begun: bool,
+    /// For whom the lines were made; `None` before the first read.
+    reader: Option<Uid>,
 }
 
 impl<P: Platform> Server<P> {
@@ -120,14 +121,14 @@ impl<P: Platform> Server<P> {
         reader: &Identity,
         payload: &mut Payload,
     ) -> Reply {
-        if offset == 0 && listing.offset != 0 {
+        let is_anothers = listing.reader.is_some_and(|uid| uid != reader.uid);
+        if offset == 0 && (listing.offset != 0 || is_anothers) {
             *listing = Listing::default();
-        }
-        if offset != listing.offset {
+        } else if offset != listing.offset || is_anothers {
             return Err(Errno(EINVAL).into());
         }
-        if !listing.begun {
-            listing.begun = true;
+        if listing.reader.is_none() {
+            listing.reader = Some(reader.uid);
             listing.pending.push_str(HEADER);
         }
         let mut slots = SLOTS_PER_TURN;
