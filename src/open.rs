@@ -21,6 +21,9 @@ pub enum Node {
 pub struct Magic(core::num::NonZeroU32);
 
 impl Magic {
+    /// The largest number: 31 bits, so that no answer's low half is an errno.
+    pub(crate) const MAX: u32 = i32::MAX as u32;
+
     /// The magic number `raw`, or `None` for zero.
     pub fn new(raw: u32) -> Option<Self> {
         core::num::NonZeroU32::new(raw).map(Self)

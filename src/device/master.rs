@@ -18,9 +18,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if let Some(magic) = self.active(open)?.magic {
             return Ok(magic);
         }
-        // Numbers come again after four billion; those of this moment's opens are skipped.
+        // Numbers come again after two billion; those of this moment's opens are skipped.
         let magic = loop {
-            self.last_magic = self.last_magic.wrapping_add(1);
+            self.last_magic = self.last_magic.wrapping_add(1) & Magic::MAX;
             if let Some(magic) = Magic::new(self.last_magic)
                 && !self.magics.contains_key(&magic)
             {

@@ -720,7 +720,7 @@ fn magic_numbers_that_come_again_are_nobody_elses() {
     let (_, mut device) = device();
     let (a, b) = (open(&mut device, 1), open(&mut device, 2));
     let first = device.magic(a).unwrap();
-    device.last_magic = u32::MAX;
+    device.last_magic = Magic::MAX;
     let second = device.magic(b).unwrap();
     assert_eq!((first.get(), second.get()), (1, 2));
 }
