@@ -33,7 +33,11 @@ impl Picture {
         encoder.set_depth(BitDepth::Eight);
         encoder
             .write_header()
-            .and_then(|mut writer| writer.write_image_data(&self.rgba))
+            .and_then(|mut writer| {
+                writer.write_image_data(&self.rgba)?;
+                // Dropping it would hide that the disk is full.
+                writer.finish()
+            })
             .map_err(|error| naming("write", path, error.into()))
     }
 }

@@ -2,8 +2,10 @@
 
 mod daemon;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -264,6 +266,46 @@ fn an_open_is_revoked_by_the_number_that_clients_shows() {
     for part in ["no such open", "gemctl clients", "ENOENT"] {
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn a_disk_that_is_full_is_an_error_and_a_closed_pipe_is_none() {
+    let daemon = Daemon::start(&[]);
+    picture(&directory(&daemon).join("in.png"));
+    let put = Put::start(&daemon, "in.png");
+    let message = fail(&daemon, &["get", &put.name, "/dev/full"]);
+    for part in ["/dev/full", "No space"] {
+        assert!(message.contains(part), "{message}");
+    }
+
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = gemctl(&daemon, &["stats"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("cannot print: No space"), "{message}");
+
+    // As in `gemctl stats | true`.
+    let mut command = gemctl(&daemon, &["stats"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    drop(process.stdout.take());
+    let output = process.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && message.is_empty(), "{message}");
+}
+
+#[test]
+fn a_file_whose_name_is_not_unicode_is_written_and_named() {
+    let daemon = Daemon::start(&[]);
+    picture(&directory(&daemon).join("in.png"));
+    let put = Put::start(&daemon, "in.png");
+    let out = OsStr::from_bytes(b"out\xff.png");
+    let mut command = gemctl(&daemon, &["--json", "get", &put.name]);
+    let output = command.arg(out).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed["out"], "out\u{fffd}.png");
+    assert!(directory(&daemon).join(out).exists());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `gemctl`: graphics memory from the command line.
 
 mod args;
+mod out;
 mod pictures;
 mod rule;
 mod tables;
@@ -15,6 +16,7 @@ use args::{Args, Command};
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if out::is_unread(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gemctl: {error:#}");
             ExitCode::FAILURE

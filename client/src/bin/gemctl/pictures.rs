@@ -1,6 +1,5 @@
 //! `put` and `get`: pictures in and out of buffers.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -9,6 +8,8 @@ use gem_client::picture::Picture;
 use gem_client::{Card, Name, Node};
 use serde_json::json;
 use syscall::error::ENOENT;
+
+use crate::out;
 
 const NO_BUFFER: &str = "no such buffer (names: gemctl objects; a name goes when the last program \
                          that holds its buffer ends)";
@@ -30,15 +31,11 @@ pub fn put(path: &Path, json: bool) -> Result<()> {
     let name = buffer.flink()?;
     if json {
         let (width, height) = (picture.width, picture.height);
-        println!(
-            "{}",
-            json!({ "name": name.get(), "width": width, "height": height })
-        );
+        out::line(json!({ "name": name.get(), "width": width, "height": height }))?;
     } else {
-        println!("{name}");
+        out::line(name)?;
         eprintln!("kept until Ctrl-C; to get it:  gemctl get {name} OUT.png");
     }
-    std::io::stdout().flush()?;
     // An error means that the handler is gone, which is as good as a Ctrl-C.
     let _ = stopped.recv();
     buffer.close()?;
@@ -46,22 +43,23 @@ pub fn put(path: &Path, json: bool) -> Result<()> {
 }
 
 /// Writes the picture in the buffer of this name.
-pub fn get(name: u32, out: &Path, json: bool) -> Result<()> {
+pub fn get(name: u32, path: &Path, json: bool) -> Result<()> {
     let name = Name::new(name).context("names are 1 to 2147483647")?;
     let card = Card::open(Node::Primary)?;
     let buffer = card.open_name(name).map_err(explain)?;
     let picture = Picture::load(&buffer.map()?).context(NO_PICTURE)?;
-    picture.write_png(out)?;
+    picture.write_png(path)?;
     let (width, height) = (picture.width, picture.height);
     if json {
-        println!(
-            "{}",
-            json!({ "out": out, "width": width, "height": height })
-        );
+        // JSON has no names that are not Unicode.
+        let path = path.to_string_lossy();
+        out::line(json!({ "out": path, "width": width, "height": height }))
     } else {
-        println!("{}: {width} x {height} pixels", out.display());
+        out::line(format_args!(
+            "{}: {width} x {height} pixels",
+            path.display()
+        ))
     }
-    Ok(())
 }
 
 fn explain(error: gem_client::Error) -> anyhow::Error {

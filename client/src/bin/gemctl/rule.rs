@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use syscall::error::ENOENT;
 
 use crate::args::Args;
-use crate::tables;
+use crate::{out, tables};
 
 /// Prints one limit, or all.
 pub fn show(limit: Option<Limit>, json: bool) -> Result<()> {
@@ -27,8 +27,7 @@ pub fn show(limit: Option<Limit>, json: bool) -> Result<()> {
             (limit.name().to_owned(), about)
         };
         let map: Map<String, Value> = values.iter().map(entry).collect();
-        println!("{}", Value::Object(map));
-        return Ok(());
+        return out::line(Value::Object(map));
     }
     let row = |&(limit, value): &(Limit, u64)| {
         vec![
@@ -39,8 +38,7 @@ pub fn show(limit: Option<Limit>, json: bool) -> Result<()> {
         ]
     };
     let titles = ["limit", "value", "that is", "can be"];
-    tables::print(&titles, values.iter().map(row).collect());
-    Ok(())
+    tables::print(&titles, values.iter().map(row).collect())
 }
 
 /// Sets a limit.
@@ -50,11 +48,10 @@ pub fn set(limit: Limit, value: &str, json: bool) -> Result<()> {
     };
     Card::open(Node::Render)?.set_limit(limit, value)?;
     if json {
-        println!("{}", json!({ limit.name(): value }));
+        out::line(json!({ limit.name(): value }))
     } else {
-        println!("{limit}: {value}");
+        out::line(format_args!("{limit}: {value}"))
     }
-    Ok(())
 }
 
 /// Takes everything from an open.
@@ -67,11 +64,10 @@ pub fn revoke(client: u64, json: bool) -> Result<()> {
         result => result?,
     }
     if json {
-        println!("{}", json!({ "revoked": client }));
+        out::line(json!({ "revoked": client }))
     } else {
-        println!("revoked {client}");
+        out::line(format_args!("revoked {client}"))
     }
-    Ok(())
 }
 
 /// Says what a limit can be, and ends as for any wrong argument.

@@ -4,14 +4,15 @@ use anyhow::Result;
 use gem_client::text;
 use serde_json::{Map, Value};
 
+use crate::out;
+
 /// Lists the buffers.
 pub fn objects(json: bool) -> Result<()> {
     let objects = text::objects()?;
     if json {
         let object = |object: &text::Object| values(object.columns.iter().map(|(k, v)| (k, v)));
         let list = objects.iter().map(object).collect();
-        println!("{}", Value::Array(list));
-        return Ok(());
+        return out::line(Value::Array(list));
     }
     let names = [
         "object", "pages", "owner", "caching", "handles", "fds", "mapped", "name", "offset",
@@ -20,8 +21,7 @@ pub fn objects(json: bool) -> Result<()> {
         let column = |name: &&str| object.get(name).unwrap_or("-").to_string();
         names.iter().map(column).collect()
     });
-    print(&names, rows.collect());
-    Ok(())
+    print(&names, rows.collect())
 }
 
 /// Lists the open nodes.
@@ -33,8 +33,7 @@ pub fn clients(json: bool) -> Result<()> {
     }
     if json {
         let list = clients.iter().map(|client| values(client.iter())).collect();
-        println!("{}", Value::Array(list));
-        return Ok(());
+        return out::line(Value::Array(list));
     }
     let columns = [
         ("client", "drm-client-id"),
@@ -50,22 +49,19 @@ pub fn clients(json: bool) -> Result<()> {
         let column = |(_, key): &(&str, &str)| client.get(*key).map_or("-", |v| v).to_string();
         columns.iter().map(column).collect()
     });
-    print(&columns.map(|(title, _)| title), rows.collect());
-    Ok(())
+    print(&columns.map(|(title, _)| title), rows.collect())
 }
 
 /// Prints totals and limits.
 pub fn stats(json: bool) -> Result<()> {
     let stats = text::stats()?;
     if json {
-        println!("{}", values(stats.iter()));
-        return Ok(());
+        return out::line(values(stats.iter()));
     }
     let rows = stats
         .iter()
         .map(|(key, value)| vec![key.clone(), value.clone()]);
-    print(&["what", "how many"], rows.collect());
-    Ok(())
+    print(&["what", "how many"], rows.collect())
 }
 
 /// Numbers as numbers, `-` as null, the rest as text.
@@ -82,7 +78,7 @@ fn values<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Value {
 }
 
 /// Columns as wide as they have to be.
-pub fn print(titles: &[&str], rows: Vec<Vec<String>>) {
+pub fn print(titles: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
     let width = |column: usize| {
         let cells = rows
             .iter()
@@ -96,10 +92,12 @@ pub fn print(titles: &[&str], rows: Vec<Vec<String>>) {
         let cells = cells
             .zip(&widths)
             .map(|(cell, &width)| format!("{cell:<width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
     };
-    line(&mut titles.iter().copied());
+    let mut text = line(&mut titles.iter().copied());
     for row in &rows {
-        line(&mut row.iter().map(String::as_str));
+        text.push('\n');
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
+    out::line(text)
 }
