@@ -99,6 +99,7 @@ impl<P: Platform + 'static> Service<P> {
             // SAFETY: the kernel has just delivered this SQE, each is decoded once, and the
             // executor drops a request before it lets its answer out.
             let message = unsafe { sqe::decode(sqe) };
+            log::trace!("{message:?}");
             self.executor.message(message, answers);
         }
         self.executor.run_ready(answers);
@@ -112,6 +113,7 @@ impl<P: Platform + 'static> Service<P> {
         loop {
             let mut count = 0;
             for (slot, (tag, answer)) in cqes.iter_mut().zip(&mut due) {
+                log::trace!("{tag:?}: {answer:?}");
                 *slot = answer.cqe(tag);
                 count += 1;
             }

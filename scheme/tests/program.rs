@@ -13,7 +13,7 @@ use linux::{Daemon, ROLE, command};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use syscall::error::ENODEV;
+use syscall::error::{EINVAL, ENODEV};
 
 /// A random number generator that a seed decides (xorshift64*, Vigna 2014).
 struct Random(u64);
@@ -88,6 +88,37 @@ fn a_stale_socket_is_replaced() {
     assert!(line.starts_with("gemd serves"), "{line}");
     send(Signal::SIGTERM, &gemd);
     assert!(gemd.wait().unwrap().success());
+}
+
+#[test]
+fn with_two_vs_every_request_and_its_answer_are_told() {
+    const TEST: &str = "with_two_vs_every_request_and_its_answer_are_told";
+    if role().is_some() {
+        let refused = Card::open(Node::Render).unwrap().create(0);
+        assert_eq!(refused.unwrap_err().errno(), EINVAL);
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("gem.sock");
+    let mut gemd = command(&socket);
+    let gemd = gemd
+        .arg("-vv")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut gemd = gemd.spawn().unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(gemd.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    let mut client = Command::new(std::env::current_exe().unwrap());
+    client.args([TEST, "--exact"]).env(ROLE, "");
+    let client = client.env("GEM_SOCKET", &socket).output().unwrap();
+    assert!(client.status.success());
+    send(Signal::SIGTERM, &gemd);
+    let told = gemd.wait_with_output().unwrap().stderr;
+    let told = String::from_utf8(told).unwrap();
+    for part in ["Native(Create { size: 0", "Error(Errno(22))", "Closed("] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
 }
 
 #[test]
