@@ -16,7 +16,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send,
     sendmsg, socket,
 };
-use syscall::flag::CallFlags;
+use syscall::flag::{CallFlags, MapFlags};
 use syscall::schemev2::{Opcode, Sqe};
 
 fn main() -> ExitCode {
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
             two_kernels_in_one_process_are_refused,
             who_finds_no_daemon_is_told_what_to_do,
             files_do_not_pile_up,
+            replies_that_nobody_takes_hold_no_files,
             parcels_are_limited,
             killed_clients_leave_nothing,
         ],
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
             finds_nobody,
             answers,
             comes_and_goes,
+            maps_and_never_reads,
             makes_parcels,
             lives_dangerously,
         ],
@@ -73,6 +75,7 @@ const OPEN: u32 = 3;
 const READ: u32 = 8;
 const CALL: u32 = 10;
 const FCNTL: u32 = 12;
+const MMAP: u32 = 22;
 const UNPARCEL: u32 = 25;
 
 fn hello() -> Vec<u8> {
@@ -611,6 +614,37 @@ fn comes_and_goes() {
     };
     // SAFETY: at any address.
     unsafe { call::mmap(args) }.unwrap();
+}
+
+fn replies_that_nobody_takes_hold_no_files() {
+    let mut daemon = Daemon::start();
+    let (set, window) = daemon.object(1);
+    let open_files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open_files();
+    let mut client = daemon.client("maps_and_never_reads");
+    daemon.serve_open(20);
+    // More than fit the client's socket, which holds the first of them.
+    for _ in 0..2000 {
+        let prepare = daemon.expect(Opcode::MmapPrep);
+        daemon.answer(&prepare, window);
+    }
+    let files = open_files() - before;
+    assert!(files < 20, "one client holds {files} files of the daemon");
+    client.kill();
+    gem::pages::PageSource::free(&mut daemon.pages, gem::units::Uid(0), set);
+}
+
+fn maps_and_never_reads() {
+    let connection = with_a_file();
+    let flags = (MapFlags::MAP_SHARED | MapFlags::PROT_READ).bits() as u64;
+    for request in 100.. {
+        let address = (1 << 30) + u64::from(request) * PAGE as u64;
+        let args = [address, PAGE as u64, flags, 0, 0, 0];
+        let bytes = message(MMAP, request, 3, args, &[]);
+        if send(connection.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL).is_err() {
+            return;
+        }
+    }
 }
 
 fn parcels_are_limited() {

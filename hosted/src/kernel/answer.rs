@@ -175,8 +175,7 @@ impl State {
         let attachment = if request.writeable {
             Attachment::Shared(memfd)
         } else {
-            let read_only = memfd.reopen_read_only();
-            Attachment::Owned(read_only.map_err(|_| Error::new(ENFILE))?)
+            Attachment::read_only(memfd).map_err(|_| Error::new(ENFILE))?
         };
         let client = self.client_of(caller)?;
         if !client.space.has_room() {

@@ -24,15 +24,38 @@ pub(crate) const OUTBOX_MAX: usize = super::client::PAYLOADS_MAX + (1 << 20);
 pub(crate) enum Attachment {
     /// A memory file, to read and write.
     Shared(Arc<Memfd>),
+    /// A memory file, to read only: a descriptor of its own, which is open while it is sent and
+    /// not while it waits. A client that takes no replies would hold as many as it likes.
+    ReadOnly(Arc<Memfd>, Option<OwnedFd>),
     /// A file that only the client will have.
     Owned(OwnedFd),
 }
 
-impl AsFd for Attachment {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+impl Attachment {
+    /// `memfd`, to read only.
+    pub(crate) fn read_only(memfd: Arc<Memfd>) -> nix::Result<Self> {
+        let open = memfd.reopen_read_only()?;
+        Ok(Self::ReadOnly(memfd, Some(open)))
+    }
+
+    /// What is sent.
+    fn open(&mut self) -> nix::Result<BorrowedFd<'_>> {
         match self {
-            Self::Shared(memfd) => memfd.as_fd(),
-            Self::Owned(fd) => fd.as_fd(),
+            Self::Shared(memfd) => Ok(Memfd::as_fd(memfd)),
+            Self::ReadOnly(memfd, open) => {
+                if open.is_none() {
+                    *open = Some(memfd.reopen_read_only()?);
+                }
+                open.as_ref().map(AsFd::as_fd).ok_or(Errno::EBADF)
+            }
+            Self::Owned(fd) => Ok(OwnedFd::as_fd(fd)),
+        }
+    }
+
+    /// It is sent later.
+    fn put_aside(&mut self) {
+        if let Self::ReadOnly(_, open) = self {
+            *open = None;
         }
     }
 }
@@ -56,10 +79,10 @@ impl Outbox {
         socket: BorrowedFd<'_>,
         reply: Reply,
         payload: &[u8],
-        attachment: Option<Attachment>,
+        mut attachment: Option<Attachment>,
     ) -> nix::Result<()> {
         if self.is_empty() {
-            let fd = attachment.as_ref().map(AsFd::as_fd);
+            let fd = attachment.as_mut().map(Attachment::open).transpose()?;
             let sent = socket::send(
                 socket,
                 reply.as_bytes(),
@@ -72,6 +95,9 @@ impl Outbox {
                 done => return done,
             }
         }
+        if let Some(attachment) = &mut attachment {
+            attachment.put_aside();
+        }
         let message = [reply.as_bytes(), payload].concat();
         self.bytes += message.len();
         self.waiting.push_back((message, attachment));
@@ -83,10 +109,15 @@ impl Outbox {
 
     /// Sends what the socket takes of what waits.
     pub(crate) fn flush(&mut self, socket: BorrowedFd<'_>) -> nix::Result<()> {
-        while let Some((message, attachment)) = self.waiting.front() {
-            let fd = attachment.as_ref().map(AsFd::as_fd);
+        while let Some((message, attachment)) = self.waiting.front_mut() {
+            let fd = attachment.as_mut().map(Attachment::open).transpose()?;
             match socket::send(socket, message, &[], fd, MsgFlags::MSG_DONTWAIT) {
-                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
+                Err(Errno::EAGAIN | Errno::EINTR) => {
+                    if let Some(attachment) = attachment {
+                        attachment.put_aside();
+                    }
+                    return Ok(());
+                }
                 sent => sent?,
             }
             self.bytes -= message.len();
