@@ -35,6 +35,9 @@ use crate::platform::Platform;
 use crate::server::{Server, Stop};
 use crate::sqe::{Message, Request, Tag};
 
+/// How many waiting requests go on before the socket has its turn again.
+const ROUND: usize = 32;
+
 /// What a request came to.
 pub enum Step {
     /// The answer.
@@ -136,8 +139,9 @@ impl<P: Platform + 'static> Executor<P> {
     pub fn run_ready(&mut self, answers: &mut Answers) {
         let finished = self.server.borrow_mut().take_finished();
         self.tickets.borrow_mut().finish(finished);
-        // One round only: a request that asks for another turn lets the socket speak in between.
-        for key in self.ready.take() {
+        // One round only: a request that asks for another turn lets the socket speak in between, and
+        // so do many.
+        for key in self.ready.take(ROUND) {
             self.poll(key, answers);
         }
     }
@@ -385,8 +389,11 @@ impl Future for NextTurn {
 struct Ready(Mutex<Vec<usize>>);
 
 impl Ready {
-    fn take(&self) -> Vec<usize> {
-        core::mem::take(&mut *self.0.lock())
+    /// Those that are ready longest.
+    fn take(&self, most: usize) -> Vec<usize> {
+        let mut keys = self.0.lock();
+        let most = most.min(keys.len());
+        keys.drain(..most).collect()
     }
 }
 
@@ -408,6 +415,23 @@ mod tests {
 
     fn poll(future: &mut Finished) -> Poll<()> {
         Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_round_takes_the_first_and_leaves_the_others_to_the_next() {
+        let ready = Arc::new(Ready::default());
+        for key in 0..5 {
+            let ready = ready.clone();
+            Waker::from(Arc::new(Wakeup { key, ready })).wake();
+        }
+        assert_eq!(ready.take(3), [0, 1, 2]);
+        Waker::from(Arc::new(Wakeup {
+            key: 0,
+            ready: ready.clone(),
+        }))
+        .wake();
+        assert_eq!(ready.take(3), [3, 4, 0]);
+        assert!(ready.take(3).is_empty());
     }
 
     #[test]
