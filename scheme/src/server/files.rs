@@ -21,11 +21,14 @@ impl<P: Platform> Server<P> {
     /// Opens a path below the root directory. Who asks is not known here: on a full Redox it is
     /// the name space manager, whoever it asks for.
     pub(super) fn open_from_root(&mut self, path: Path, flags: OpenFlags) -> Reply {
+        let rights = Rights {
+            write: flags.contains(OpenFlags::WRITE),
+        };
         let file = match path {
             Path::Root => File::Root,
             Path::Clients => File::Clients,
-            Path::Card => File::Node(Node::Primary, None),
-            Path::Render => File::Node(Node::Render, None),
+            Path::Card => File::Node(Node::Primary, rights, None),
+            Path::Render => File::Node(Node::Render, rights, None),
             Path::Stats => File::Text(Text::Stats, Listing::default()),
             Path::Objects => File::Text(Text::Objects, Listing::default()),
             Path::Client(id) => File::Text(Text::Client(self.client(id)?), Listing::default()),

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 
 use gem::pages::Ticket;
 use gem::units::{Identity, Pid, Uid};
-use gem::{Config, Device, Node, ObjectFdId, OpenId};
+use gem::{Config, Device, Node, ObjectFdId, OpenId, Rights};
 use syscall::error::{EACCES, EBADF, EINVAL, EMFILE, ENOENT, EOPNOTSUPP};
 
 use crate::answer::{Answer, Errno};
@@ -79,8 +79,9 @@ enum File {
     Root,
     /// The directory of opens.
     Clients,
-    /// A DRM node. `None` until its first call says whose it is.
-    Node(Node, Option<OpenId>),
+    /// A DRM node, and whether it was opened for writing. `None` until its first call says whose
+    /// it is.
+    Node(Node, Rights, Option<OpenId>),
     /// An object.
     Object(ObjectFdId),
     /// Something to read, and how far that has come.
@@ -151,8 +152,8 @@ impl<P: Platform> Server<P> {
             return self.attempt(request);
         }
         match *file {
-            File::Node(_, Some(open)) => self.on_node(open, request),
-            File::Node(node, None) => self.on_any_node(node, 0, request),
+            File::Node(_, rights, Some(open)) => self.on_node(open, rights, request),
+            File::Node(node, _, None) => self.on_any_node(node, 0, request),
             File::Object(object) => self.on_object(object, request),
             File::Root => self.on_directory(text::Directory::Root, request),
             File::Clients => self.on_directory(text::Directory::Clients, request),
@@ -164,7 +165,7 @@ impl<P: Platform> Server<P> {
     /// The kernel has no more use for this file, nor for anything mapped through it.
     pub fn close(&mut self, fd: FdId) {
         match self.files.remove(fd) {
-            Some(File::Node(_, Some(open))) => {
+            Some(File::Node(_, _, Some(open))) => {
                 self.nodes.remove(&open);
                 self.device.close(open);
             }
@@ -173,12 +174,14 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn on_node(&mut self, open: OpenId, request: &mut Request) -> Reply {
+    fn on_node(&mut self, open: OpenId, rights: Rights, request: &mut Request) -> Reply {
         self.refuse_if_revoked(open, request.operation)?;
         match request.operation {
             Operation::Native(call) => self.native(open, call),
             Operation::Drm(call) => self.drm(open, call, &mut request.payload),
             Operation::Import { object, packed } => self.import(open, object, packed),
+            // As on Linux, where calls need no right to write, and mappings do.
+            Operation::Map { write: true, .. } if !rights.write => Err(Errno(EACCES).into()),
             Operation::Map {
                 offset,
                 size,
@@ -229,7 +232,7 @@ impl<P: Platform> Server<P> {
     #[cold]
     fn bind(&mut self, fd: FdId, caller: Pid) -> Result<(), Stop> {
         let identity = self.identity(caller)?;
-        let Some(&mut File::Node(node, _)) = self.files.get_mut(fd) else {
+        let Some(&mut File::Node(node, ..)) = self.files.get_mut(fd) else {
             return Ok(self.files.bind(fd, identity.uid)?);
         };
         let open = self.device.open(node)?;
@@ -237,7 +240,7 @@ impl<P: Platform> Server<P> {
             self.device.close(open);
             return Err(stop);
         }
-        if let Some(File::Node(_, bound)) = self.files.get_mut(fd) {
+        if let Some(File::Node(_, _, bound)) = self.files.get_mut(fd) {
             *bound = Some(open);
             self.nodes.insert(open, fd);
         }

@@ -21,6 +21,7 @@ promises![
     importing_gives_the_same_handle_again,
     an_object_fd_needs_no_handle_and_no_node,
     a_read_only_fd_is_read_only,
+    a_node_opened_read_only_maps_read_only,
     an_object_is_opened_by_name_relative_to_a_card_and_from_nowhere_else,
     only_one_open_is_master,
     the_drm_calls_do_what_linux_says,
@@ -197,6 +198,16 @@ fn a_read_only_fd_is_read_only(world: &mut dyn World) {
     let there = a.map(fd, 0, PAGE, PROT_READ).unwrap();
     assert_eq!(a.peek(there), 5);
     assert_eq!(a.tell(Command::Read(fd, 1)).unwrap().bytes, [5]);
+}
+
+fn a_node_opened_read_only_maps_read_only(world: &mut dyn World) {
+    let mut a = Puppet::new(world);
+    let node = a.open_as("renderD128", O_RDONLY).unwrap();
+    let handle = a.create(node, PAGE).unwrap();
+    let offset = a.call(node, Call::Map { handle }).unwrap();
+    assert_eq!(a.map(node, offset, PAGE, READ_WRITE), Err(EACCES));
+    let mapped = a.map(node, offset, PAGE, PROT_READ).unwrap();
+    assert_eq!(a.peek(mapped), 0);
 }
 
 fn an_object_is_opened_by_name_relative_to_a_card_and_from_nowhere_else(world: &mut dyn World) {
