@@ -148,11 +148,12 @@ impl OpenNode {
 }
 
 impl Card {
-    /// Opens a node.
+    /// Opens a node, and greets the server: from then on the open is this process's. One that is
+    /// nobody's is dropped where many are opened and not used.
     ///
     /// # Errors
     ///
-    /// ENODEV where no gemd runs; EMFILE.
+    /// ENODEV where no gemd runs; EMFILE; EINVAL where the server does not speak this protocol.
     pub fn open(node: Node) -> Result<Self> {
         Self::open_at(node.path())
     }
@@ -164,10 +165,13 @@ impl Card {
     /// As [`Card::open`], and ENOENT.
     pub fn open_at(path: &str) -> Result<Self> {
         let fd = Fd::open(path, O_RDWR | O_CLOEXEC, 0).map_err(Error::of("open the node"))?;
-        Ok(Self::from_fd(fd))
+        let card = Self::from_fd(fd);
+        card.features()?;
+        Ok(card)
     }
 
-    /// A card of a node's fd that came some other way.
+    /// A card of a node's fd that came some other way. The first call on it says whose it is, if
+    /// there was none yet.
     pub fn from_fd(fd: Fd) -> Self {
         Self {
             node: Arc::new(OpenNode {

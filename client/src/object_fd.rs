@@ -56,11 +56,11 @@ impl ObjectFd {
         self.fd
     }
 
-    /// The object's size in bytes.
+    /// The object's size in bytes; 0 where the fd is a node's.
     ///
     /// # Errors
     ///
-    /// EBADF where the fd is no object's.
+    /// EBADF where the fd is closed.
     pub fn size(&self) -> Result<usize> {
         let stat = self.fd.stat();
         let stat = stat.map_err(Error::of("ask for an object's size"))?;
@@ -71,7 +71,7 @@ impl ObjectFd {
     ///
     /// # Errors
     ///
-    /// EBADF where the fd is no object's.
+    /// EBADF where the fd is closed.
     pub fn id(&self) -> Result<u64> {
         let stat = self.fd.stat();
         let stat = stat.map_err(Error::of("ask which object it is"))?;
@@ -101,7 +101,7 @@ impl ObjectFd {
     ///
     /// # Errors
     ///
-    /// EBADF where the fd is no object's.
+    /// EBADF where the fd is closed, EINVAL where it is a node's.
     pub fn read(&self, bytes: &mut [u8]) -> Result<usize> {
         self.fd.read(bytes).map_err(Error::of("read an object"))
     }

@@ -10,6 +10,8 @@ use daemon::Daemon;
 use gem_client::{
     Card, Create, Error, Features, Name, Node, ObjectFd, PAGE_SIZE, Rights, drm, text,
 };
+use libredox::Fd;
+use libredox::flag::O_RDWR;
 use syscall::error::{EACCES, EBADF, EBUSY, EINVAL, ENODEV, ENOENT, ENOSPC, EOPNOTSUPP};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -51,6 +53,21 @@ fn assert_nothing_is_left() {
     ] {
         assert_eq!(count(key), 0, "{key}");
     }
+}
+
+#[test]
+fn a_card_is_the_openers_from_the_start() {
+    let _here = Here::new();
+    let card = Card::open(Node::Render).unwrap();
+    // The server drops files that nobody uses, the oldest first, where there are many.
+    let path = Node::Render.path();
+    let unused: Vec<Fd> = (0..1100)
+        .map(|_| Fd::open(path, O_RDWR, 0).unwrap())
+        .collect();
+    card.create(PAGE).unwrap().close().unwrap();
+    drop(unused);
+    let nothing = Card::open_at("/scheme/gem/stats").map(|_| ());
+    assert_eq!(errno(nothing), EACCES);
 }
 
 #[test]
