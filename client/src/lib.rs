@@ -41,7 +41,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 // Brings the symbols of libredox.
-#[cfg(not(target_os = "redox"))]
+#[cfg(all(feature = "std", not(target_os = "redox")))]
 use hosted as _;
 
 mod buffer;
