@@ -23,8 +23,8 @@ const BOOTSTRAP_BASE: u64 = 0x1000;
 const MAGIC: &[u8] = b"gem-boot";
 const ARCHIVE_START: usize = 0x08;
 const ARCHIVE_SIZE: usize = 0x10;
-/// Memory that the machine needs besides the image.
-const REST: u64 = 48 << 20;
+/// Memory that the machine needs besides the image: what the tests fill.
+const REST: u64 = 208 << 20;
 
 /// File names in the image's directory.
 pub const LOADER: &str = "loader";
