@@ -19,7 +19,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What to boot, and on what.
 #[derive(Args)]
-struct Target {
+pub struct Target {
     /// The kernel: the file `kernel` of a Redox build or image
     #[arg(long, env = "REDOX_KERNEL", value_name = "PATH")]
     kernel: PathBuf,
@@ -53,13 +53,6 @@ pub struct Boot {
     gdb: bool,
 }
 
-/// `cargo xtask bench`.
-#[derive(Args)]
-pub struct Bench {
-    #[command(flatten)]
-    target: Target,
-}
-
 impl Boot {
     /// Whether all tests passed.
     ///
@@ -71,45 +64,46 @@ impl Boot {
             println!("# waiting for: gdb -ex 'target remote :1234'");
         }
         let command_line = self.test.as_ref().map(|name| format!("test={name}"));
-        self.target.run(&Run {
+        let ended = self.target.run(&Run {
             processors: self.smp,
             command_line: command_line.as_deref().unwrap_or_default(),
             count_instructions: false,
             debugger: self.gdb,
             tests: true,
-        })
-    }
-}
-
-impl Bench {
-    /// Whether all measurements were taken.
-    ///
-    /// # Errors
-    ///
-    /// The run could not be made.
-    pub fn run(&self) -> Result<bool> {
-        self.target.run(&Run {
-            processors: 1,
-            command_line: "bench=1",
-            count_instructions: true,
-            debugger: false,
-            tests: false,
-        })
+        })?;
+        Ok(ended.well)
     }
 }
 
 /// What the tasks do differently.
-struct Run<'a> {
-    processors: u8,
-    command_line: &'a str,
-    count_instructions: bool,
-    debugger: bool,
+pub struct Run<'a> {
+    /// How many.
+    pub processors: u8,
+    /// The kernel's.
+    pub command_line: &'a str,
+    /// Let every instruction take a nanosecond.
+    pub count_instructions: bool,
+    /// Wait for one.
+    pub debugger: bool,
     /// Whether there are tests to pass.
-    tests: bool,
+    pub tests: bool,
+}
+
+/// How a run has ended.
+pub struct Ended {
+    /// Whether nothing was wrong. What was has been told.
+    pub well: bool,
+    /// All that the machine has said, by the line.
+    pub log: Vec<String>,
 }
 
 impl Target {
-    fn run(&self, run: &Run) -> Result<bool> {
+    /// Builds the image and boots it, and tells what the machine says.
+    ///
+    /// # Errors
+    ///
+    /// The run could not be made.
+    pub fn run(&self, run: &Run) -> Result<Ended> {
         let kernel = check_kernel(&self.kernel)?;
         let image = Image::build(&kernel)?;
         image.check_memory(self.memory)?;
@@ -150,11 +144,11 @@ impl Target {
         }
 
         if report.knows_no_such_test() {
-            return Err(unusable("there is no such test"));
+            return Err(unusable("there is nothing of that name"));
         }
         let faults = report.faults(run.tests, went_off);
         if faults.is_empty() {
-            return Ok(true);
+            return Ok(Ended { well: true, log });
         }
         println!("\nThe last the machine said:");
         for line in log.iter().skip(log.len().saturating_sub(TAIL)) {
@@ -163,6 +157,6 @@ impl Target {
         for fault in &faults {
             println!("FAILED: {fault}");
         }
-        Ok(false)
+        Ok(Ended { well: false, log })
     }
 }

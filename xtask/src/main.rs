@@ -3,6 +3,7 @@
 //! Exit codes: 0 where everything held; 1 where a test failed, the kernel panicked or time ran
 //! out; 2 where what was asked for cannot be done, with one line that says why.
 
+mod bench;
 mod boot;
 mod image;
 mod qemu;
@@ -26,7 +27,7 @@ enum Task {
     /// Boot the test image and run its tests
     Boot(boot::Boot),
     /// Boot the test image and count guest instructions per operation
-    Bench(boot::Bench),
+    Bench(bench::Bench),
 }
 
 /// What was asked for cannot be done; the message says what to do about it.

@@ -13,22 +13,27 @@ fn main() -> ExitCode {
     let no_kernel = std::env::var_os(KERNEL).is_none_or(|path| path.is_empty());
     let trials = [("one", "1"), ("two", "2")].map(|(number, processors)| {
         let name = format!("promises_are_kept_on_a_real_kernel_with_{number}_cpu");
-        Trial::test(name, move || boot(processors)).with_ignored_flag(no_kernel)
+        Trial::test(name, move || run(&["boot", "--smp", processors])).with_ignored_flag(no_kernel)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.into());
+    let bench = || run(&["bench"]);
+    let bench = Trial::test("every_row_of_the_benchmark_can_be_measured", bench);
+    let trials = trials
+        .into_iter()
+        .chain([bench.with_ignored_flag(no_kernel)]);
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if no_kernel && !arguments.list {
         println!("!! SKIPPED: no boot on a real kernel: name one, {KERNEL}=PATH\n");
     }
     conclusion.exit_code()
 }
 
-fn boot(processors: &str) -> Result<(), Failed> {
+fn run(arguments: &[&str]) -> Result<(), Failed> {
     let status = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["boot", "--smp", processors])
+        .args(arguments)
         .status()?;
     if status.success() {
         Ok(())
     } else {
-        Err(format!("xtask boot: {status}").into())
+        Err(format!("xtask {}: {status}", arguments.join(" ")).into())
     }
 }

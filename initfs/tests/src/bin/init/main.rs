@@ -1,7 +1,7 @@
 //! The program that the image is for: tests the promises one by one and prints TAP. With
-//! `test=<name>` on the kernel's command line, that one only; with `bench=1`, the measurements
-//! instead. Exit codes: 0 where all promises are kept, 1 where one is not, 2 where there is none
-//! of that name.
+//! `test=<name>` on the kernel's command line, that one only; with `bench=<row>` or `bench=all`,
+//! measurements instead. Exit codes: 0 where all promises are kept (all rows measured), 1 where one
+//! is not, 2 where there is none of that name.
 
 #![no_std]
 #![no_main]
@@ -74,8 +74,8 @@ impl Any {
 
 fn main() -> u8 {
     let environment = environment();
-    if value(&environment, "bench").is_some() {
-        return bench::run();
+    if let Some(row) = value(&environment, "bench") {
+        return bench::run(row);
     }
     let only = value(&environment, "test");
     let promises: Vec<_> = Any::all()

@@ -208,14 +208,3 @@ fn hand() -> Outcome {
     expect("how the client ended", ended, Ended::Exited(0))?;
     expect("open files", daemon.ask(&[number::OPEN_FILES])?, 1)
 }
-
-/// What the smallest call costs.
-pub fn echo(daemon: &Daemon) {
-    // An error would show in the next test.
-    let _ = libredox::call::call_rw(
-        daemon.file.raw(),
-        &mut [],
-        CallFlags::empty(),
-        &[number::ECHO, 0],
-    );
-}
