@@ -32,6 +32,7 @@ mod sharers;
 mod shrink;
 mod slots;
 pub mod units;
+pub mod user;
 
 pub use device::{
     Config, CreateInfo, Device, Dumb, Mapper, ObjectCursor, ObjectFdInfo, ObjectView, OpenStats,

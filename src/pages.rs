@@ -8,6 +8,7 @@
 use alloc::boxed::Box;
 
 use crate::units::{PAGE_SIZE, PageCount, PhysAddr, Uid, WindowAddr};
+use crate::user::UserSet;
 
 /// How the CPU caches an object's pages.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -153,6 +154,31 @@ pub trait PageSource {
     /// Takes the pages back. `owner` is who they were allocated for. Cannot fail: what it cannot
     /// reuse it keeps out of use.
     fn free(&mut self, owner: Uid, set: PageSet);
+
+    // The next three are about pages of clients' that the platform has taken over. A source whose
+    // platform takes none over never sees a user set, and needs none of them.
+
+    /// The daemon's mapping of a user set: what the mapping is answered with by which the client
+    /// makes the pages its own again.
+    fn user_window(&mut self, set: &UserSet) -> Result<WindowAddr, NotReady> {
+        let _ = set;
+        Err(NotReady::Refused(PlatformError::NoSuchMemory))
+    }
+
+    /// Where the pages of a user set lie, asked only when a device is to use them. From the answer
+    /// on, each page has a frame of its own (written to, so neither the zero frame nor one that a
+    /// copy-on-write sibling shares), and the same one until the set is released.
+    fn locate_user(&mut self, set: &UserSet) -> Result<Extents, NotReady> {
+        let _ = set;
+        Err(NotReady::Refused(PlatformError::NoSuchMemory))
+    }
+
+    /// Ends the daemon's own access to the pages of a user set; when this returns there is none.
+    /// Whoever else maps them keeps them. `owner` is who they were taken over from. Cannot fail:
+    /// what the source cannot let go of it keeps out of everybody's reach.
+    fn release_user(&mut self, owner: Uid, set: UserSet) {
+        let _ = (owner, set);
+    }
 }
 
 #[cfg(test)]
