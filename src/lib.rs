@@ -19,6 +19,7 @@ mod device;
 mod driver;
 mod dumb;
 mod error;
+mod events;
 pub mod fair;
 mod handles;
 mod ids;
@@ -35,11 +36,12 @@ pub mod units;
 pub mod user;
 
 pub use device::{
-    Config, CreateInfo, Device, Dumb, Mapper, ObjectCursor, ObjectFdInfo, ObjectView, OpenStats,
-    Stats,
+    Config, CreateInfo, Device, Dumb, Mapper, News, ObjectCursor, ObjectFdInfo, ObjectView,
+    OpenStats, Stats, Working,
 };
 pub use driver::{Driver, NoDriver, ObjectInfo};
 pub use error::{Errno, Error};
+pub use events::{CAPACITY as EVENT_CAPACITY, Event, Pressure};
 pub use ids::{ObjectFdId, ObjectId, OpenId};
 pub use ledger::{Account, Counted, LedgerError, Limits, MAX_OBJECT_PAGES};
 pub use names::NameMode;

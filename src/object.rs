@@ -2,7 +2,7 @@
 //!
 //! An object knows its pages, its counts and its holders; it does not know how to count or to
 //! end: the device does both, in one place each. An object lives while any of its counts
-//! (handles, object fds, mapped pages) is above zero.
+//! (handles, object fds, mapped pages) is above zero, or something is at work on it.
 
 use alloc::boxed::Box;
 
@@ -78,6 +78,7 @@ impl Object {
         }
     }
 
+    /// Whether nobody holds it.
     pub(crate) fn is_unused(&self) -> bool {
         self.handles == 0 && self.fds == 0 && self.mapped.is_zero()
     }

@@ -2,6 +2,7 @@
 
 use hashbrown::HashSet;
 
+use crate::events::Inbox;
 use crate::handles::HandleTable;
 use crate::ledger::AccountKey;
 use crate::slots::Key;
@@ -60,10 +61,12 @@ pub(crate) struct Open {
     pub(crate) was_master: bool,
     /// Nothing new is made through it.
     pub(crate) revoked: bool,
+    /// What it is told and has not read.
+    pub(crate) inbox: Inbox,
 }
 
 impl Open {
-    pub(crate) fn new(node: Node, client: u64) -> Self {
+    pub(crate) fn new(node: Node, client: u64, inbox: Inbox) -> Self {
         Self {
             node,
             client,
@@ -75,6 +78,7 @@ impl Open {
             authenticated: false,
             was_master: false,
             revoked: false,
+            inbox,
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Split by concern: opens and masters here, `create` for objects and handles, `share` for names
 //! and object fds, `map` for mappings and bytes, `look` for what is shown to people, `rule` for what
-//! root does to others.
+//! root does to others, `tell` for events and for what is busy.
 
 mod create;
 mod look;
@@ -14,6 +14,7 @@ mod map;
 mod master;
 mod rule;
 mod share;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use core::mem::take;
 
 use crate::driver::{Driver, NoDriver, ObjectInfo};
 use crate::error::Error;
+use crate::events::{Board, Inbox};
 use crate::ids::{ObjectFdId, ObjectId, OpenId};
 use crate::ledger::{AccountKey, Counted, Ledger, LedgerError, Limits};
 use crate::names::{NameMode, Names};
@@ -36,6 +38,8 @@ pub use create::{CreateInfo, Dumb};
 pub use look::{ObjectCursor, ObjectView, OpenStats, Stats};
 pub use map::Mapper;
 pub use share::ObjectFdInfo;
+use tell::Use;
+pub use tell::{News, Working};
 
 /// How a device is to be.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +71,13 @@ pub struct Device<S, D = NoDriver> {
     magics: BTreeMap<Magic, OpenId>,
     last_magic: u32,
     handles: u64,
+    /// Objects that something is at work on: few, however many objects there are.
+    uses: BTreeMap<Key, Use>,
+    last_use: u64,
+    /// What every open is told.
+    board: Board,
+    /// What the server has not been told.
+    news: News,
 }
 
 impl<S: PageSource, D: Driver> Device<S, D> {
@@ -90,11 +101,15 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             magics: BTreeMap::new(),
             last_magic: 0,
             handles: 0,
+            uses: BTreeMap::new(),
+            last_use: 0,
+            board: Board::default(),
+            news: News::default(),
         }
     }
 
     /// Ends every open and every object fd, and with them every object, and returns the source
-    /// and the driver.
+    /// and the driver. Hardware must have stopped.
     pub fn tear_down(mut self) -> (S, D) {
         for index in 0..self.opens.slots() {
             if let Some(open) = self.opens.key_at(index) {
@@ -104,6 +119,12 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         for index in 0..self.object_fds.slots() {
             if let Some(fd) = self.object_fds.key_at(index) {
                 self.close_object_fd(ObjectFdId(fd));
+            }
+        }
+        for index in 0..self.objects.slots() {
+            if let Some(object) = self.objects.key_at(index) {
+                self.uses.remove(&object);
+                self.end_if_unused(object);
             }
         }
         (self.source, self.driver)
@@ -135,7 +156,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             return Err(LedgerError::Opens(limit).into());
         }
         let client = self.last_client + 1;
-        let key = self.opens.insert(Open::new(node, client));
+        let inbox = Inbox::new(&self.board);
+        let key = self.opens.insert(Open::new(node, client, inbox));
         let open = OpenId(key.map_err(|_| Error::NoSpace)?);
         self.last_client = client;
         self.clients.insert(client, open);
@@ -261,7 +283,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// The one place where objects end: when nothing holds it any more, its name and its offset
     /// are free, the driver and the page source have it back, and its owner no longer pays.
     fn end_if_unused(&mut self, key: Key) {
-        if !self.objects.get(key).is_some_and(Object::is_unused) {
+        let is_unused = self.objects.get(key).is_some_and(Object::is_unused);
+        if !is_unused || self.uses.contains_key(&key) {
             return;
         }
         let info = self.info(key);

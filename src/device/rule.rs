@@ -32,7 +32,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// things are refused (ENODEV). What is mapped through it stays mapped, counted and charged
     /// until it is unmapped or the open is closed: the kernel takes no mapping from a client, and
     /// pages that somebody can see must not become somebody else's. Object fds made through it
-    /// live on, as they do when an open is closed. Revoking again changes nothing.
+    /// live on, as they do when an open is closed. It is told nothing more. Revoking again changes
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -42,6 +43,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         state.revoked = true;
         state.authenticated = false;
         state.was_master = false;
+        state.inbox.clear(&self.board);
         if let Some(magic) = state.magic.take() {
             self.magics.remove(&magic);
         }
