@@ -6,12 +6,14 @@
 //!
 //! A call is a `SYS_CALL` on a node fd whose first metadata word is the number: below
 //! [`native::BASE`] it is a DRM ioctl number with the ioctl's struct as payload, from there on a
-//! native call, which has no payload at all because a payload doubles what a call costs.
+//! native call, which has no payload at all because a payload doubles what a call costs. What a
+//! client reads from a node fd is [`event`]s.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod drm;
+pub mod event;
 pub mod limit;
 pub mod native;
 pub mod path;
