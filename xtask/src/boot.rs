@@ -1,14 +1,16 @@
 //! The tasks: build, boot, judge.
 
-use std::fs;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::image::{Image, check_kernel};
-use crate::qemu::{End, Machine, Qemu, Setup};
+use crate::qemu::{self, End, Machine, Qemu, Setup};
 use crate::report::{Line, Report};
 use crate::unusable;
 
@@ -22,7 +24,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub struct Target {
     /// The kernel: the file `kernel` of a Redox build or image
     #[arg(long, env = "REDOX_KERNEL", value_name = "PATH")]
-    kernel: PathBuf,
+    kernel: Option<OsString>,
     /// The machine type
     #[arg(long, default_value = "q35")]
     machine: Machine,
@@ -98,13 +100,22 @@ pub struct Ended {
 }
 
 impl Target {
+    /// The kernel that was named; an empty name is none.
+    fn kernel(&self) -> Result<&Path> {
+        let named = self.kernel.as_deref().filter(|path| !path.is_empty());
+        named
+            .map(Path::new)
+            .ok_or_else(|| unusable("no kernel is named: --kernel PATH, or REDOX_KERNEL=PATH"))
+    }
+
     /// Builds the image and boots it, and tells what the machine says.
     ///
     /// # Errors
     ///
     /// The run could not be made.
     pub fn run(&self, run: &Run) -> Result<Ended> {
-        let kernel = check_kernel(&self.kernel)?;
+        let kernel = check_kernel(self.kernel()?)?;
+        qemu::check_installed()?;
         let image = Image::build(&kernel)?;
         image.check_memory(self.memory)?;
         let setup = Setup {
@@ -116,6 +127,7 @@ impl Target {
             count_instructions: run.count_instructions,
             debugger: run.debugger,
         };
+        let mut kept = self.keep_log.as_deref().map(create).transpose()?;
         let limit = (!setup.debugger).then(|| Duration::from_secs(self.time_limit));
         let mut qemu = Qemu::start(&setup, limit)?;
 
@@ -131,6 +143,9 @@ impl Target {
                 Line::Log => {}
                 Line::Panic => qemu.hurry(LAST_WORDS),
             }
+            if let Some(kept) = &mut kept {
+                writeln!(kept, "{line}").context("cannot write the log")?;
+            }
             log.push(line);
         };
         let went_off = end == End::Off;
@@ -138,11 +153,6 @@ impl Target {
             // The loader has said why.
             return Err(unusable("the loader refused the image"));
         }
-        if let Some(path) = &self.keep_log {
-            let text = log.join("\n") + "\n";
-            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        }
-
         if report.knows_no_such_test() {
             return Err(unusable("there is nothing of that name"));
         }
@@ -159,4 +169,9 @@ impl Target {
         }
         Ok(Ended { well: false, log })
     }
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path)
+        .map_err(|error| unusable(format!("cannot write {}: {error}", path.display())))
 }

@@ -64,25 +64,18 @@ impl Image {
     ///
     /// No compiler, or a build that failed.
     pub fn build(kernel: &[u8]) -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("xtask has no parent directory")?;
         let compiler = Compiler::find()?;
-        let loader = build(root, build_loader().args(["--package", "initfs-loader"]))?;
-        let programs = build(
-            root,
-            compiler.build_for_redox().args([
-                "--package",
-                "initfs-bootstrap",
-                "--package",
-                "initfs-tests",
-            ]),
-        )?;
+        let loader = loader()?;
+        let programs = build(compiler.build_for_redox().args([
+            "--package",
+            "initfs-bootstrap",
+            "--package",
+            "initfs-tests",
+        ]))?;
 
-        let directory = root.join("target/image");
+        let directory = root().join("target/image");
         fs::create_dir_all(&directory)?;
         let bootstrap = bootstrap_image(&programs)?;
-        let loader = fs::read(program(&loader, "loader")?)?;
         let files = [
             (LOADER, loader.as_slice()),
             (KERNEL, kernel),
@@ -116,8 +109,24 @@ impl Image {
     }
 }
 
+/// Builds the loader.
+///
+/// # Errors
+///
+/// The build failed.
+pub fn loader() -> Result<Vec<u8>> {
+    let programs = build(build_loader().args(["--package", "initfs-loader"]))?;
+    Ok(fs::read(program(&programs, "loader")?)?)
+}
+
+/// The repository's directory.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 /// Runs a cargo build; the programs that it made.
-fn build(root: &Path, cargo: &mut Command) -> Result<Vec<PathBuf>> {
+fn build(cargo: &mut Command) -> Result<Vec<PathBuf>> {
+    let root = root();
     let output = cargo
         .arg("--manifest-path")
         .arg(root.join("initfs/Cargo.toml"))

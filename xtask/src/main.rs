@@ -3,17 +3,10 @@
 //! Exit codes: 0 where everything held; 1 where a test failed, the kernel panicked or time ran
 //! out; 2 where what was asked for cannot be done, with one line that says why.
 
-mod bench;
-mod boot;
-mod image;
-mod qemu;
-mod report;
-mod toolchain;
-
-use std::fmt;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::{Unusable, bench, boot};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about)]
@@ -28,23 +21,6 @@ enum Task {
     Boot(boot::Boot),
     /// Boot the test image and count guest instructions per operation
     Bench(bench::Bench),
-}
-
-/// What was asked for cannot be done; the message says what to do about it.
-#[derive(Debug)]
-struct Unusable(String);
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unusable {}
-
-/// An [`Unusable`] with this message.
-fn unusable(message: impl Into<String>) -> anyhow::Error {
-    Unusable(message.into()).into()
 }
 
 fn main() -> ExitCode {

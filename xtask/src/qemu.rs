@@ -1,6 +1,6 @@
 //! QEMU: one machine, its serial port as a stream of lines.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -43,6 +43,27 @@ pub struct Setup<'a> {
     pub debugger: bool,
 }
 
+/// Whether QEMU is there.
+///
+/// # Errors
+///
+/// It is not installed.
+pub fn check_installed() -> Result<()> {
+    let mut version = Command::new(PROGRAM);
+    version.arg("--version").stdout(Stdio::null());
+    version.status().map_err(cannot_run)?;
+    Ok(())
+}
+
+fn cannot_run(error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        return unusable(format!(
+            "{PROGRAM} is not installed: apt-get install qemu-system-x86"
+        ));
+    }
+    anyhow::Error::new(error).context(format!("cannot run {PROGRAM}"))
+}
+
 /// A running machine. It is killed when dropped.
 #[derive(Debug)]
 pub struct Qemu {
@@ -67,12 +88,7 @@ impl Qemu {
     ///
     /// QEMU is not installed.
     pub fn start(setup: &Setup, limit: Option<Duration>) -> Result<Self> {
-        let mut child = command(setup).spawn().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => unusable(format!(
-                "{PROGRAM} is not installed: apt-get install qemu-system-x86"
-            )),
-            _ => anyhow::Error::new(error).context(format!("cannot run {PROGRAM}")),
-        })?;
+        let mut child = command(setup).spawn().map_err(cannot_run)?;
         let output = child.stdout.take().context("no serial port")?;
         let (sender, lines) = channel();
         thread::spawn(move || {
