@@ -81,7 +81,7 @@ impl Boot {
 pub struct Run<'a> {
     /// How many.
     pub processors: u8,
-    /// The kernel's.
+    /// The kernel's, behind what every run says.
     pub command_line: &'a str,
     /// Let every instruction take a nanosecond.
     pub count_instructions: bool,
@@ -118,12 +118,16 @@ impl Target {
         qemu::check_installed()?;
         let image = Image::build(&kernel)?;
         image.check_memory(self.memory)?;
+        let command_line = format!(
+            "processors={} memory={} {}",
+            run.processors, self.memory, run.command_line
+        );
         let setup = Setup {
             image: &image.directory,
             machine: self.machine,
             processors: run.processors,
             memory: self.memory,
-            command_line: run.command_line,
+            command_line: &command_line,
             count_instructions: run.count_instructions,
             debugger: run.debugger,
         };
@@ -142,6 +146,12 @@ impl Target {
                 Line::Show => println!("{line}"),
                 Line::Log => {}
                 Line::Panic => qemu.hurry(LAST_WORDS),
+                Line::Look(address) => {
+                    let entries = qemu.monitor().page_table_entries(run.processors, address)?;
+                    let entries: Vec<_> =
+                        entries.iter().map(|entry| format!("{entry:x}")).collect();
+                    qemu.type_line(&entries.join(" "))?;
+                }
             }
             if let Some(kept) = &mut kept {
                 writeln!(kept, "{line}").context("cannot write the log")?;

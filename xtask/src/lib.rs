@@ -1,9 +1,10 @@
-//! What `cargo xtask` is made of: the image ([`image`], [`toolchain`]), the machine ([`qemu`]), the
+//! What `cargo xtask` is made of: the image ([`image`], [`toolchain`]), the machine ([`qemu`], [`monitor`]), the
 //! judgement over what it says ([`report`]), and the tasks themselves ([`boot`], [`bench`]).
 
 pub mod bench;
 pub mod boot;
 pub mod image;
+pub mod monitor;
 pub mod qemu;
 pub mod report;
 pub mod toolchain;

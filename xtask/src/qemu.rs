@@ -1,6 +1,8 @@
-//! QEMU: one machine, its serial port as a stream of lines.
+//! QEMU: one machine, its serial port as a stream of lines, and its monitor.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -11,6 +13,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::image::{BOOTSTRAP, KERNEL, LOADER};
+use crate::monitor::Monitor;
 use crate::unusable;
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -68,6 +71,8 @@ fn cannot_run(error: io::Error) -> anyhow::Error {
 #[derive(Debug)]
 pub struct Qemu {
     child: Child,
+    serial: UnixStream,
+    monitor: Monitor,
     lines: Receiver<Vec<u8>>,
     deadline: Option<Instant>,
 }
@@ -88,8 +93,16 @@ impl Qemu {
     ///
     /// QEMU is not installed.
     pub fn start(setup: &Setup, limit: Option<Duration>) -> Result<Self> {
-        let mut child = command(setup).spawn().map_err(cannot_run)?;
-        let output = child.stdout.take().context("no serial port")?;
+        let (serial, machines) = UnixStream::pair()?;
+        let (monitor, monitors) = UnixStream::pair()?;
+        let mut command = command(setup);
+        command
+            .stdin(OwnedFd::from(machines))
+            .stdout(OwnedFd::from(monitors));
+        let child = command.spawn().map_err(cannot_run)?;
+        // With the last copy of ours QEMU's end of the serial port is the only one left.
+        drop(command);
+        let output = serial.try_clone()?;
         let (sender, lines) = channel();
         thread::spawn(move || {
             let mut output = BufReader::new(output);
@@ -105,6 +118,8 @@ impl Qemu {
         });
         Ok(Self {
             child,
+            serial,
+            monitor: Monitor::new(monitor),
             lines,
             deadline: limit.map(|limit| Instant::now() + limit),
         })
@@ -127,6 +142,20 @@ impl Qemu {
             }
         };
         Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
+    /// Types a line on the serial port.
+    ///
+    /// # Errors
+    ///
+    /// The machine is off.
+    pub fn type_line(&mut self, line: &str) -> Result<()> {
+        writeln!(self.serial, "{line}").context("the machine does not listen")
+    }
+
+    /// See [`Monitor`].
+    pub fn monitor(&mut self) -> &mut Monitor {
+        &mut self.monitor
     }
 
     /// Leaves the machine only this much more time.
@@ -166,13 +195,15 @@ fn command(setup: &Setup) -> Command {
         .args(["-machine", machine, "-cpu", "max,pcid=off"])
         .args(["-smp", &setup.processors.to_string()])
         .args(["-m", &format!("{}M", setup.memory)])
-        .args(["-display", "none", "-monitor", "none", "-no-reboot"])
-        .args(["-serial", "stdio"])
+        .args(["-display", "none", "-no-reboot"])
+        // Stdin and stdout are sockets, and both go both ways.
+        .args(["-chardev", "socket,id=serial,fd=0"])
+        .args(["-serial", "chardev:serial"])
+        .args(["-chardev", "socket,id=monitor,fd=1"])
+        .args(["-mon", "chardev=monitor,mode=control"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .args(["-kernel", LOADER, "-initrd", &modules])
-        .args(["-append", setup.command_line])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+        .args(["-append", setup.command_line]);
     if setup.count_instructions {
         qemu.args(["-icount", "shift=0,sleep=off"]);
     }

@@ -12,6 +12,8 @@ pub enum Line {
     Log,
     /// The kernel has panicked: nothing more will come but its stack trace.
     Panic,
+    /// The machine asks what its page tables say about this virtual address.
+    Look(u64),
 }
 
 /// The verdict over a run, as it grows.
@@ -41,6 +43,9 @@ impl Report {
         if let Some((name, kept)) = result(line) {
             self.results.insert(name.to_owned(), kept);
             return Line::Show;
+        }
+        if let Some(address) = line.strip_prefix("look ") {
+            return u64::from_str_radix(address, 16).map_or(Line::Log, Line::Look);
         }
         let shown = ["#", "TAP ", "loader: ", "bench "];
         if shown.iter().any(|prefix| line.starts_with(prefix)) {
@@ -166,6 +171,16 @@ mod tests {
             report.faults(true, false),
             ["time is up", "the run did not come to its end"]
         );
+    }
+
+    #[test]
+    fn a_question_about_page_tables_is_one() {
+        let mut report = Report::default();
+        assert_eq!(
+            report.take("look 7fff0000f000"),
+            Line::Look(0x7FFF_0000_F000)
+        );
+        assert_eq!(report.take("look here"), Line::Log);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use libredox::Fd;
+use libredox::data::StatVfs;
 use libredox::flag::O_RDONLY;
 use rt::time::{Instant, sleep};
 
@@ -13,10 +14,18 @@ const SETTLING: Duration = Duration::from_secs(2);
 
 /// Frames that the machine has left.
 pub fn free() -> Result<u64, Broken> {
+    Ok(ask()?.f_bfree)
+}
+
+/// Frames that the machine has, used or not.
+pub fn all() -> Result<u64, Broken> {
+    Ok(ask()?.f_blocks)
+}
+
+fn ask() -> Result<StatVfs, Broken> {
     let memory = Fd::open("/scheme/memory/zeroed", O_RDONLY, 0);
     memory
         .and_then(|memory| memory.statvfs())
-        .map(|stat| stat.f_bfree)
         .map_err(|error| Broken::Call("ask for free memory", error.into()))
 }
 

@@ -1,7 +1,5 @@
 //! The promise that nothing is lost over many clients' lives, however they end.
 
-use alloc::format;
-
 use gem_client::{Card, Mapping, Node, Rights};
 use initfs_tests::victim::{BOARD, SIZE, Step};
 use libredox::Fd;
@@ -10,7 +8,7 @@ use rt::process::Command;
 
 use crate::frames::{free, settle};
 use crate::scheme::Gemd;
-use crate::{Broken, Outcome, Promise, expect, in_call};
+use crate::{Broken, Outcome, Promise, expect, in_call, of_client};
 
 /// All of them.
 pub const PROMISES: &[Promise] = &[Promise {
@@ -58,10 +56,6 @@ fn kill_one(number: u32, board: usize, seen: &Mapping) -> Outcome {
     victim.kill().map_err(in_call("kill the client"))?;
     victim.wait().map_err(in_call("wait for the client"))?;
     Ok(())
-}
-
-fn of_client(what: &'static str) -> impl Fn(gem_client::Error) -> Broken {
-    move |error| Broken::Differs(what, format!("{error}"))
 }
 
 /// The daemon's totals, when it has heard of all that has ended: what is told to it comes in

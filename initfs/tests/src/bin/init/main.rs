@@ -11,6 +11,7 @@ extern crate alloc;
 mod bench;
 mod frames;
 mod kills;
+mod machine;
 mod pages;
 mod scheme;
 mod smoke;
@@ -51,7 +52,7 @@ enum Any {
 
 impl Any {
     fn all() -> impl Iterator<Item = Self> {
-        let own = [smoke::PROMISES, pages::PROMISES];
+        let own = [smoke::PROMISES, pages::PROMISES, machine::PROMISES];
         let long = kills::PROMISES.iter().map(Self::Own);
         let own = own.into_iter().flatten().map(Self::Own);
         own.chain(gem().map(Self::Scheme)).chain(long)
@@ -116,6 +117,11 @@ fn environment() -> String {
 /// Turns an errno into why a promise is broken.
 fn in_call(what: &'static str) -> impl Fn(syscall::Error) -> Broken {
     move |error| Broken::Call(what, error)
+}
+
+/// Turns the client library's error into why a promise is broken.
+fn of_client(what: &'static str) -> impl Fn(gem_client::Error) -> Broken {
+    move |error| Broken::Differs(what, alloc::format!("{error}"))
 }
 
 fn expect<T: PartialEq + core::fmt::Debug>(what: &'static str, is: T, should: T) -> Outcome {

@@ -124,7 +124,7 @@ fn request(owner: Uid, pages: u64) -> PageRequest {
 }
 
 /// Where the kernel says that a page lies.
-fn locate(address: u64) -> Result<u64, Broken> {
+pub fn locate(address: u64) -> Result<u64, Broken> {
     let translation = Fd::open("/scheme/memory/translation", O_RDONLY, 0)
         .map_err(|error| Broken::Call("open the translation", error.into()))?;
     let mut word = address.to_ne_bytes();
