@@ -34,6 +34,7 @@ mod shrink;
 mod slots;
 pub mod units;
 pub mod user;
+mod usage;
 
 pub use device::{
     Config, CreateInfo, Device, Dumb, Mapper, News, ObjectCursor, ObjectFdInfo, ObjectView,
@@ -47,3 +48,4 @@ pub use ledger::{Account, Counted, LedgerError, Limits, MAX_OBJECT_PAGES};
 pub use names::NameMode;
 pub use object::Rights;
 pub use open::{Magic, Node};
+pub use usage::Usage;

@@ -15,6 +15,7 @@ use crate::sharers::Sharers;
 use crate::shrink;
 use crate::slots::Key;
 use crate::units::{FakeOffset, Handle, Name, PageCount, Uid};
+use crate::usage::Usage;
 
 /// Where an object's pages come from.
 #[derive(Debug)]
@@ -75,6 +76,16 @@ impl Object {
             pages: self.pages(),
             has_name: self.name.is_some(),
             has_offset: self.offset.is_some(),
+        }
+    }
+
+    /// What it counts as for each open that holds it.
+    pub(crate) fn usage(&self) -> Usage {
+        let pages = self.pages();
+        let is_shared = self.holders.len() > 1;
+        Usage {
+            total: pages,
+            shared: if is_shared { pages } else { PageCount::ZERO },
         }
     }
 
@@ -163,6 +174,19 @@ impl Holders {
         match self {
             Self::Few(holders) => holders.iter().flatten().count(),
             Self::Many(holders) => holders.len(),
+        }
+    }
+
+    /// Any open that holds the object beside this one.
+    pub(crate) fn other(&self, open: OpenId) -> Option<OpenId> {
+        let is_other = |holder: &OpenId| *holder != open;
+        match self {
+            Self::Few(few) => few
+                .iter()
+                .flatten()
+                .map(|(holder, _)| *holder)
+                .find(is_other),
+            Self::Many(holders) => holders.keys().copied().find(is_other),
         }
     }
 

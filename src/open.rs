@@ -7,6 +7,7 @@ use crate::handles::HandleTable;
 use crate::ledger::AccountKey;
 use crate::slots::Key;
 use crate::units::Identity;
+use crate::usage::Usage;
 
 /// Which node was opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +57,8 @@ pub(crate) struct Open {
     pub(crate) mapped: HashSet<Key>,
     /// Object fds that were made through this open and are not closed.
     pub(crate) object_fds: u32,
+    /// How much memory it holds.
+    pub(crate) usage: Usage,
     pub(crate) magic: Option<Magic>,
     pub(crate) authenticated: bool,
     pub(crate) was_master: bool,
@@ -74,6 +77,7 @@ impl Open {
             handles: HandleTable::default(),
             mapped: HashSet::default(),
             object_fds: 0,
+            usage: Usage::default(),
             magic: None,
             authenticated: false,
             was_master: false,

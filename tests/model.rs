@@ -264,6 +264,13 @@ impl Thing {
         !self.handles.is_empty() || !self.fds.is_empty() || self.mapped_pages() > 0
     }
 
+    /// Opens that have handles on it, or map it.
+    fn holders(&self) -> BTreeSet<usize> {
+        let handles = self.handles.keys().map(|(open, _)| *open);
+        let mapped = self.mapped.iter().filter(|(_, pages)| **pages > 0);
+        handles.chain(mapped.map(|(open, _)| *open)).collect()
+    }
+
     fn held_by(&self, open: usize) -> bool {
         self.handles.keys().any(|(holder, _)| *holder == open)
     }
@@ -999,6 +1006,7 @@ impl Run {
         self.compare_objects();
         self.compare_accounts();
         self.compare_clients();
+        self.compare_usage();
     }
 
     fn compare_objects(&self) {
@@ -1008,23 +1016,11 @@ impl Run {
             .things
             .iter()
             .map(|thing| {
-                let holders: BTreeSet<usize> = thing
-                    .handles
-                    .keys()
-                    .map(|(open, _)| *open)
-                    .chain(
-                        thing
-                            .mapped
-                            .iter()
-                            .filter(|(_, pages)| **pages > 0)
-                            .map(|(open, _)| *open),
-                    )
-                    .collect();
                 (
                     thing.owner(),
                     thing.pages,
                     thing.handles.len() as u32,
-                    holders.len(),
+                    thing.holders().len(),
                     thing.fds.len() as u32,
                     thing.mapped_pages(),
                     thing.name,
@@ -1076,6 +1072,22 @@ impl Run {
             );
             assert_eq!(self.device.client(number), Some(open));
             after = number;
+        }
+    }
+
+    /// What each open holds: every object once, whatever it has of it.
+    fn compare_usage(&self) {
+        for (number, open) in self.opens.iter().enumerate() {
+            let Some((open, _)) = *open else { continue };
+            let sum = |least: usize| {
+                let held = self.things.iter().map(|thing| (thing, thing.holders()));
+                held.filter(|(_, holders)| holders.contains(&number) && holders.len() >= least)
+                    .map(|(thing, _)| thing.pages)
+                    .sum::<u64>()
+            };
+            let usage = self.device.open_stats(open).unwrap().usage;
+            assert_eq!(usage.total.get(), sum(1));
+            assert_eq!(usage.shared.get(), sum(2));
         }
     }
 

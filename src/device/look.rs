@@ -8,6 +8,7 @@ use crate::ledger::{Account, Limits};
 use crate::open::Node;
 use crate::pages::{Caching, PageSource};
 use crate::units::{FakeOffset, Identity, Name, PageCount, Uid};
+use crate::usage::Usage;
 
 /// Totals of a device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,6 +48,8 @@ pub struct OpenStats {
     pub object_fds: u32,
     /// Objects it has mapped through its node.
     pub mapped_objects: usize,
+    /// How much memory it holds.
+    pub usage: Usage,
     /// Whether it was revoked.
     pub revoked: bool,
     /// What its uid has altogether.
@@ -117,6 +120,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             handles: state.handles.len(),
             object_fds: state.object_fds,
             mapped_objects: state.mapped.len(),
+            usage: state.usage,
             revoked: state.revoked,
             account: state
                 .owner

@@ -250,8 +250,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         })
     }
 
-    /// Changes what an open has of an object. With the first and the last of it, its user begins
-    /// or ceases to hold the object.
+    /// Changes what an open has of an object. With the first and the last of it, the open and its
+    /// user begin or cease to hold the object.
     fn update_holder(&mut self, open: OpenId, key: Key, change: impl FnOnce(&mut Holder)) {
         let Ok(account) = self.account(open) else {
             return;
@@ -259,13 +259,27 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
-        let before = object.holders.len();
+        let (before, counted) = (object.holders.len(), object.usage());
         object.holders.update(open, change);
-        let after = object.holders.len();
+        let (after, counts) = (object.holders.len(), object.usage());
+        if after == before {
+            return;
+        }
+        // Only with the second holder, coming or going, it counts differently for another one.
+        let other = object.holders.other(open).filter(|_| counts != counted);
+        let state = self.opens.get_mut(open.0);
         if after > before {
             object.join(account);
-        } else if after < before {
+            state.into_iter().for_each(|state| state.usage.add(counts));
+        } else {
+            state
+                .into_iter()
+                .for_each(|state| state.usage.remove(counted));
             self.leave(key, account);
+        }
+        if let Some(other) = other.and_then(|other| self.opens.get_mut(other.0)) {
+            other.usage.remove(counted);
+            other.usage.add(counts);
         }
     }
 

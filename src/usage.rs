@@ -1,0 +1,34 @@
+//! How much memory one open holds, by what state it is in: the sums that Linux's
+//! `drm-usage-stats` asks for.
+//!
+//! An object counts once for every open that holds it, by handles or mappings, however many. The
+//! device adds and takes away as opens come to hold objects and let go of them, and as objects
+//! change their state, so that telling the sums never walks over objects. What an object counts
+//! as is said in one place, `Object::usage`; this module only adds up.
+
+use crate::units::PageCount;
+
+/// What one open holds; or what one object adds to that.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    /// All objects that the open holds.
+    pub total: PageCount,
+    /// Those of them that another open holds as well.
+    pub shared: PageCount,
+}
+
+impl Usage {
+    /// The open holds this, too.
+    pub(crate) fn add(&mut self, object: Self) {
+        // No sum passes what the ledger allows for all clients together.
+        let sum = |a: PageCount, b| a.checked_add(b).unwrap_or(PageCount::MAX);
+        self.total = sum(self.total, object.total);
+        self.shared = sum(self.shared, object.shared);
+    }
+
+    /// The open holds this no more.
+    pub(crate) fn remove(&mut self, object: Self) {
+        self.total = self.total.saturating_sub(object.total);
+        self.shared = self.shared.saturating_sub(object.shared);
+    }
+}
