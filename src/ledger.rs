@@ -191,7 +191,8 @@ pub struct Account {
 }
 
 impl Account {
-    fn new(uid: Uid) -> Self {
+    /// The account of a uid that has nothing.
+    pub fn new(uid: Uid) -> Self {
         Self {
             uid,
             opens: 0,
@@ -287,6 +288,10 @@ impl Ledger {
 
     pub(crate) fn account(&self, key: AccountKey) -> Option<&Account> {
         self.accounts.get(key.0)
+    }
+
+    pub(crate) fn account_of(&self, uid: Uid) -> Option<&Account> {
+        self.accounts.get(*self.by_uid.get(&uid)?)
     }
 
     pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use crate::ids::OpenId;
 use crate::ledger::{AccountKey, Load};
-use crate::pages::{Caching, PageSet};
+use crate::pages::{Caching, Extent, PageSet};
 use crate::sharers::Sharers;
 use crate::shrink;
 use crate::slots::Key;
@@ -30,6 +30,12 @@ impl Backing {
     pub(crate) fn pages(&self) -> PageCount {
         match self {
             Self::Own(set) | Self::Private(set) => set.pages(),
+        }
+    }
+
+    pub(crate) fn extents(&self) -> &[Extent] {
+        match self {
+            Self::Own(set) | Self::Private(set) => set.extents(),
         }
     }
 }

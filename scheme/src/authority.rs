@@ -95,6 +95,11 @@ pub fn sees_only(reader: &Identity) -> Option<Uid> {
     (reader.uid != Uid::ROOT).then_some(reader.uid)
 }
 
+/// Whether `reader` may be told where in physical memory something lies.
+pub fn sees_physical(reader: &Identity) -> bool {
+    reader.uid == Uid::ROOT
+}
+
 /// Whether `reader` may be told about what belongs to `owner`.
 pub fn may_see(reader: &Identity, owner: Uid) -> bool {
     sees_only(reader).is_none_or(|uid| uid == owner)

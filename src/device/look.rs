@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::ids::OpenId;
 use crate::ledger::{Account, Limits};
 use crate::open::Node;
-use crate::pages::{Caching, PageSource};
+use crate::pages::{Caching, Extent, PageSource};
 use crate::units::{FakeOffset, Identity, Name, PageCount, Uid};
 use crate::usage::Usage;
 
@@ -79,6 +79,10 @@ pub struct ObjectView {
     pub name: Option<Name>,
     /// Its fake offset.
     pub offset: Option<FakeOffset>,
+    /// In how many pieces of physical memory it lies.
+    pub extents: usize,
+    /// The first of them. For root's eyes only.
+    pub first: Option<Extent>,
 }
 
 /// How far a walk over the objects has come.
@@ -104,6 +108,11 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// What each uid has.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
         self.ledger.accounts()
+    }
+
+    /// What this uid has; `None` where that is nothing.
+    pub fn account_of(&self, uid: Uid) -> Option<&Account> {
+        self.ledger.account_of(uid)
     }
 
     /// What one open has.
@@ -172,6 +181,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                     mapped: object.mapped,
                     name: object.name,
                     offset: object.offset,
+                    extents: object.backing.extents().len(),
+                    first: object.backing.extents().first().copied(),
                 });
             }
         }

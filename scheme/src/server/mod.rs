@@ -4,10 +4,12 @@
 //! attempt either succeeds, changes nothing and says why, or changes nothing and says what it
 //! waits for; the executor repeats those from the start. Handlers are split by what they serve:
 //! `native` and `drm` for calls on nodes, `files` for what every file can do, `memory` for
-//! mappings, `rule` for what root does, `text` for what people read.
+//! mappings, `rule` for what root does, `text` for what people read and `lines` for
+//! what it says.
 
 mod drm;
 mod files;
+mod lines;
 mod memory;
 mod native;
 mod rule;

@@ -1,7 +1,7 @@
 //! What people and tools read: directories, totals, one text per open, one line per object.
 //!
 //! A reader sees what belongs to its own uid, root sees everything; physical addresses are shown
-//! to nobody. `stats` and the text of an open are made anew for each read and cut at the offset,
+//! to root only. What the lines say is the business of `lines`. `stats` and the text of an open are made anew for each read and cut at the offset,
 //! so that an open file holds no text. `objects` can be long: it is read from start to end, a
 //! chunk at a time, and a long stretch of objects that the reader may not see is walked in steps
 //! that give others their turn.
@@ -11,25 +11,21 @@ use alloc::string::String;
 use core::fmt::Write;
 use core::mem::take;
 
-use gem::pages::Caching;
 use gem::units::{Identity, Pid, Uid};
-use gem::{Node, ObjectCursor, ObjectView, OpenId, OpenStats};
-use gem_wire::limit::Limit;
+use gem::{Account, ObjectCursor, OpenId, OpenStats};
 use gem_wire::path::Path;
 use syscall::dirent::{DirEntry, DirentBuf, DirentHeader, DirentKind};
 use syscall::error::{EINVAL, ENOENT};
 
-use super::{File, Reply, Server, Stop, rule};
+use super::{File, Reply, Server, Stop, lines};
 use crate::answer::{Answer, Errno};
-use crate::authority::{may_see, sees_only};
+use crate::authority::{may_see, sees_only, sees_physical};
 use crate::fds::FdId;
 use crate::payload::Payload;
 use crate::platform::Platform;
 
 /// How many places of the object table are looked at before others get their turn.
 const SLOTS_PER_TURN: usize = 1024;
-
-const HEADER: &str = "object pages owner caching handles holders fds mapped name offset\n";
 
 /// A directory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -94,8 +90,10 @@ impl<P: Platform> Server<P> {
         let offset = offset.ok_or(Errno(EINVAL))?;
         let reader = self.identity(caller)?;
         let text = match self.files.get_mut(fd) {
-            Some(File::Text(Text::Stats, _)) => self.stats_text(),
-            Some(&mut File::Text(Text::Client(open), _)) => self.client_text(open, &reader)?,
+            Some(File::Text(Text::Stats, _)) => self.stats_text(reader.uid),
+            Some(&mut File::Text(Text::Client(open), _)) => {
+                lines::client(&self.visible_client(open, &reader)?)
+            }
             Some(File::Text(Text::Objects, listing)) => {
                 let mut listing = take(listing);
                 let reply = self.read_objects(&mut listing, offset, &reader, payload);
@@ -129,14 +127,15 @@ impl<P: Platform> Server<P> {
         }
         if listing.reader.is_none() {
             listing.reader = Some(reader.uid);
-            listing.pending.push_str(HEADER);
+            listing.pending.push_str(lines::OBJECTS);
         }
         let mut slots = SLOTS_PER_TURN;
         while listing.pending.len() < payload.len()
             && let Some(object) = self.device.next_object(&mut listing.cursor, &mut slots)
         {
             if may_see(reader, object.owner) {
-                object_line(&mut listing.pending, &object);
+                let physical = sees_physical(reader);
+                lines::object(&mut listing.pending, &object, physical);
             }
         }
         if slots == 0 && listing.pending.is_empty() {
@@ -148,53 +147,11 @@ impl<P: Platform> Server<P> {
         Ok(Answer::Value(length as u64))
     }
 
-    fn stats_text(&self) -> String {
+    fn stats_text(&self, reader: Uid) -> String {
         let stats = self.device.stats();
-        let mut text = String::new();
-        for (key, value) in [
-            ("opens", stats.opens as u64),
-            ("files", self.files.count() as u64),
-            ("objects", stats.objects as u64),
-            ("handles", stats.handles),
-            ("object-fds", stats.object_fds as u64),
-            ("names", stats.names as u64),
-            ("offsets", stats.offsets as u64),
-            ("memory-pages", stats.memory.get()),
-            ("mapped-pages", stats.mapped.get()),
-        ] {
-            line(&mut text, key, value);
-        }
-        for &limit in Limit::ALL {
-            let value = rule::get(&stats.limits, limit);
-            let _ = writeln!(text, "limit-{limit}:\t{value}");
-        }
-        text
-    }
-
-    fn client_text(&self, open: OpenId, reader: &Identity) -> Result<String, Stop> {
-        let stats = self.visible_client(open, reader)?;
-        let mut text = String::from("drm-driver:\tgem\n");
-        line(&mut text, "drm-client-id", stats.client);
-        if let Some(identity) = stats.identity {
-            line(&mut text, "gem-pid", identity.pid.0);
-            line(&mut text, "gem-uid", identity.uid.0.into());
-        }
-        let node = match stats.node {
-            Node::Primary => "card0",
-            Node::Render => "renderD128",
-        };
-        let _ = writeln!(text, "gem-node:\t{node}");
-        line(&mut text, "gem-handles", stats.handles.into());
-        line(&mut text, "gem-object-fds", stats.object_fds.into());
-        line(&mut text, "gem-mapped-objects", stats.mapped_objects as u64);
-        line(&mut text, "gem-revoked", stats.revoked.into());
-        if let Some(account) = stats.account {
-            line(&mut text, "gem-uid-objects", account.objects.into());
-            line(&mut text, "gem-uid-mapped-pages", account.mapped.get());
-            let kibibytes = account.memory.bytes() / 1024;
-            let _ = writeln!(text, "drm-total-memory:\t{kibibytes} KiB");
-        }
-        Ok(text)
+        let account = self.device.account_of(reader).copied();
+        let account = account.unwrap_or(Account::new(reader));
+        lines::stats(&stats, &account, self.files.count())
     }
 
     /// What this open has, if the reader may know; ENOENT says no more than that.
@@ -263,37 +220,4 @@ fn kind(path: Path) -> DirentKind {
         Path::Clients | Path::Root => DirentKind::Directory,
         _ => DirentKind::Regular,
     }
-}
-
-/// `key:<tab>value`, the form of Linux's fdinfo.
-fn line(text: &mut String, key: &str, value: u64) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "{key}:\t{value}");
-}
-
-fn object_line(text: &mut String, object: &ObjectView) {
-    let caching = match object.caching {
-        Caching::WriteBack => "wb",
-        Caching::WriteCombining => "wc",
-        Caching::Uncached => "uc",
-    };
-    let _ = write!(
-        text,
-        "{} {} {} {caching} {} {} {} {}",
-        object.number,
-        object.pages,
-        object.owner,
-        object.handles,
-        object.holders,
-        object.fds,
-        object.mapped,
-    );
-    let _ = match object.name {
-        Some(name) => write!(text, " {name}"),
-        None => write!(text, " -"),
-    };
-    let _ = match object.offset {
-        Some(offset) => writeln!(text, " {:#x}", offset.get()),
-        None => writeln!(text, " -"),
-    };
 }

@@ -22,6 +22,7 @@ pub mod quotas;
 pub mod remaps;
 pub mod sharing;
 pub mod signals;
+pub mod stats;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -112,6 +113,7 @@ pub fn all() -> impl Iterator<Item = &'static Promise> {
         lifetimes::PROMISES,
         abuse::PROMISES,
         quotas::PROMISES,
+        stats::PROMISES,
     ]
     .into_iter()
     .flatten()

@@ -1,7 +1,6 @@
-//! Promises about sharing: names, fds, masters, render nodes, who sees what.
+//! Promises about sharing: names, fds, masters, render nodes.
 
 use alloc::format;
-use alloc::vec::Vec;
 
 use gem_wire::drm::{self, Auth, Cap, Client, CreateDumb, GemClose, GemFlink, GemOpen, MapDumb};
 use gem_wire::native::{Call, Features, Hello};
@@ -10,7 +9,7 @@ use syscall::error::{EACCES, EBUSY, EINVAL, ENOENT, EOPNOTSUPP};
 
 use crate::command::Command;
 use crate::puppet::{PAGE, Puppet, READ_WRITE};
-use crate::{ALICE, BOB, World, count, promises};
+use crate::{ALICE, BOB, World, promises};
 
 promises![
     two_processes_write_into_one_buffer,
@@ -25,7 +24,6 @@ promises![
     an_object_is_opened_by_name_relative_to_a_card_and_from_nowhere_else,
     only_one_open_is_master,
     the_drm_calls_do_what_linux_says,
-    users_see_what_is_theirs,
     the_server_says_what_it_can_do,
 ];
 
@@ -315,34 +313,6 @@ fn the_drm_calls_do_what_linux_says(world: &mut dyn World) {
         Err(EINVAL),
         "it works once"
     );
-}
-
-fn users_see_what_is_theirs(world: &mut dyn World) {
-    let (mut alice, mut bob) = (Puppet::of_user(world, ALICE), Puppet::of_user(world, BOB));
-    let (node, other) = (alice.open("renderD128"), bob.open("renderD128"));
-    alice.create(node, 5 * PAGE).unwrap();
-    bob.create(other, 7 * PAGE).unwrap();
-    let pages = |text: &str| {
-        let lines = text.lines().skip(1);
-        let pages = lines.filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok());
-        pages.collect::<Vec<_>>()
-    };
-    assert_eq!(pages(&alice.text("objects").unwrap()), [5]);
-    assert_eq!(pages(&bob.text("objects").unwrap()), [7]);
-    assert_eq!(pages(&world.text("objects")), [5, 7]);
-
-    let mine = alice.entries("clients").unwrap();
-    let his = bob.entries("clients").unwrap();
-    assert_eq!((mine.len(), his.len()), (1, 1));
-    assert_ne!(mine, his);
-    let path = format!("clients/{}", mine[0]);
-    let text = alice.text(&path).unwrap();
-    assert_eq!(count(&text, "gem-uid"), ALICE.into());
-    assert_eq!(count(&text, "gem-handles"), 1);
-    assert_eq!(bob.text(&path), Err(ENOENT));
-    assert!(bob.text("stats").is_ok(), "totals are everybody's");
-    let root = bob.entries("").unwrap();
-    assert!(root.iter().any(|name| name == "card0"), "{root:?}");
 }
 
 fn the_server_says_what_it_can_do(world: &mut dyn World) {
