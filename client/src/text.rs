@@ -74,6 +74,22 @@ pub fn clients() -> Result<Vec<u64>> {
     }
 }
 
+/// What there is to know of each of them. One that closes meanwhile is not among them.
+///
+/// # Errors
+///
+/// As [`clients`].
+pub fn all_clients() -> Result<Vec<Table>> {
+    let mut all = Vec::new();
+    for number in clients()? {
+        match client(number) {
+            Err(error) if error.errno() == ENOENT => {}
+            table => all.push(table?),
+        }
+    }
+    Ok(all)
+}
+
 /// One object of the table.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Object {
@@ -126,6 +142,17 @@ pub fn read(path: &str) -> Result<String> {
         bytes.extend_from_slice(buffer.get(..length).unwrap_or_default());
     }
     String::from_utf8(bytes).map_err(|_| Error::new(action, EINVAL))
+}
+
+/// The number in a value of a [`Table`], or in a column of an [`Object`]; in bytes where it has a
+/// unit (as Linux writes memory: `8 KiB`).
+pub fn number(value: &str) -> Option<u64> {
+    let units = [(" KiB", 1 << 10), (" MiB", 1 << 20)];
+    let (digits, unit) = units
+        .into_iter()
+        .find_map(|(name, bytes)| Some((value.strip_suffix(name)?, bytes)))
+        .unwrap_or((value, 1));
+    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 fn table(text: &str) -> Table {

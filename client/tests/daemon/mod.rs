@@ -39,6 +39,21 @@ impl Daemon {
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("gem.sock")
     }
+
+    /// Ends it without a warning.
+    #[allow(dead_code, reason = "not every test needs a daemon that ends")]
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Sends it a signal, by name.
+    #[allow(dead_code, reason = "nor one that hangs")]
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.args(["-s", name]).arg(self.process.id().to_string());
+        assert!(kill.status().unwrap().success());
+    }
 }
 
 impl Drop for Daemon {

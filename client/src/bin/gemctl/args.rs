@@ -1,6 +1,7 @@
 //! The command line of `gemctl`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use gem_client::Limit;
@@ -29,6 +30,7 @@ Examples:
   gemctl get 1234567 copy.png   (in another terminal) writes what that buffer shows
   gemctl objects                every buffer you may see: who pays, who holds it, its name
   gemctl clients                every open node: whose it is, what it holds
+  gemctl top                    the same live: who holds how much, of how much
   gemctl stats --json           totals and limits, for programs
   gemctl limit                  every limit, and what it can be set to
   gemctl limit memory-pages-per-uid 512MiB
@@ -59,6 +61,14 @@ pub enum Command {
     Clients,
     /// Prints totals and limits
     Stats,
+    /// Shows who holds how much, live (q ends it)
+    ///
+    /// Sorted by memory; s and S choose another column, r turns the order round, / filters.
+    Top {
+        /// Seconds between two looks at the server
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = delay)]
+        delay: Duration,
+    },
     /// Prints a limit, or all; with a value, sets it (root only)
     ///
     /// What clients have beyond a lower limit stays theirs; only what is new is refused. The next
@@ -79,6 +89,14 @@ pub enum Command {
         /// The number of the open, from `gemctl clients`
         client: u64,
     },
+}
+
+fn delay(seconds: &str) -> Result<Duration, String> {
+    let number: Option<f64> = seconds.parse().ok();
+    let number = number.filter(|seconds| (0.1..=3600.0).contains(seconds));
+    number
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "it is 0.1 to 3600".to_owned())
 }
 
 fn limit(name: &str) -> Result<Limit, String> {

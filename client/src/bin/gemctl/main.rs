@@ -5,10 +5,12 @@ mod out;
 mod pictures;
 mod rule;
 mod tables;
+mod top;
+mod units;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 
 use args::{Args, Command};
@@ -39,6 +41,10 @@ fn run(args: &Args) -> Result<()> {
         Command::Objects => tables::objects(args.json),
         Command::Clients => tables::clients(args.json),
         Command::Stats => tables::stats(args.json),
+        Command::Top { .. } if args.json => {
+            bail!("top is for people; for programs: gemctl clients --json")
+        }
+        Command::Top { delay } => top::run(*delay),
         Command::Limit { limit, value } => match (limit, value) {
             (Some(limit), Some(value)) => rule::set(*limit, value, args.json),
             _ => rule::show(*limit, args.json),

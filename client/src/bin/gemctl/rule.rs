@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use syscall::error::ENOENT;
 
 use crate::args::Args;
-use crate::{out, tables};
+use crate::{out, tables, units};
 
 /// Prints one limit, or all.
 pub fn show(limit: Option<Limit>, json: bool) -> Result<()> {
@@ -100,17 +100,10 @@ fn parse(limit: Limit, value: &str) -> Option<u64> {
     limit.range().contains(&value).then_some(value)
 }
 
-/// Pages in a unit that people read.
+/// Pages as a size.
 fn size(limit: Limit, pages: u64) -> Option<String> {
-    if limit.unit() == Unit::Count {
-        return None;
-    }
-    let kibibytes = u128::from(pages) * (PAGE_SIZE as u128 / 1024);
-    Some(match kibibytes {
-        0..10_240 => format!("{kibibytes} KiB"),
-        10_240..10_485_760 => format!("{} MiB", kibibytes >> 10),
-        _ => format!("{} GiB", kibibytes >> 20),
-    })
+    let bytes = pages.saturating_mul(PAGE_SIZE as u64);
+    (limit.unit() == Unit::Pages).then(|| units::size(bytes))
 }
 
 #[cfg(test)]
@@ -135,13 +128,5 @@ mod tests {
         ] {
             assert_eq!(parse(limit, value), expected, "{limit} {value}");
         }
-    }
-
-    #[test]
-    fn sizes_are_read_by_people() {
-        assert_eq!(size(Limit::Memory, 2).unwrap(), "8 KiB");
-        assert_eq!(size(Limit::Memory, 16384).unwrap(), "64 MiB");
-        assert_eq!(size(Limit::Memory, 1 << 51).unwrap(), "8589934592 GiB");
-        assert_eq!(size(Limit::OpensPerUid, 2), None);
     }
 }

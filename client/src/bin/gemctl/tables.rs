@@ -26,11 +26,7 @@ pub fn objects(json: bool) -> Result<()> {
 
 /// Lists the open nodes.
 pub fn clients(json: bool) -> Result<()> {
-    let mut clients = Vec::new();
-    for number in text::clients()? {
-        // One that closes meanwhile is none any more.
-        clients.extend(text::client(number).ok());
-    }
+    let clients = text::all_clients()?;
     if json {
         let list = clients.iter().map(|client| values(client.iter())).collect();
         return out::line(Value::Array(list));
@@ -43,7 +39,8 @@ pub fn clients(json: bool) -> Result<()> {
         ("handles", "gem-handles"),
         ("fds", "gem-object-fds"),
         ("mapped", "gem-mapped-objects"),
-        ("memory of uid", "drm-total-memory"),
+        ("total", "drm-total-memory"),
+        ("shared", "drm-shared-memory"),
     ];
     let rows = clients.iter().map(|client| {
         let column = |(_, key): &(&str, &str)| client.get(*key).map_or("-", |v| v).to_string();
@@ -64,12 +61,12 @@ pub fn stats(json: bool) -> Result<()> {
     print(&["what", "how many"], rows.collect())
 }
 
-/// Numbers as numbers, `-` as null, the rest as text.
+/// Numbers as numbers (memory in bytes), `-` as null, the rest as text.
 fn values<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Value {
-    let value = |text: &str| match text.parse::<u64>() {
-        Ok(number) => Value::from(number),
-        Err(_) if text == "-" => Value::Null,
-        Err(_) => Value::from(text),
+    let value = |text: &str| match text::number(text) {
+        Some(number) => Value::from(number),
+        None if text == "-" => Value::Null,
+        None => Value::from(text),
     };
     let map: Map<_, _> = pairs
         .map(|(key, text)| (key.clone(), value(text)))
