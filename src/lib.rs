@@ -33,8 +33,8 @@ mod sharers;
 mod shrink;
 mod slots;
 pub mod units;
-pub mod user;
 mod usage;
+pub mod user;
 
 pub use device::{
     Config, CreateInfo, Device, Dumb, Mapper, News, ObjectCursor, ObjectFdInfo, ObjectView,
