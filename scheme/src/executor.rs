@@ -126,6 +126,7 @@ impl<P: Platform + 'static> Executor<P> {
 
     /// Takes in what the kernel says and adds the answers that are due at once.
     pub fn message(&mut self, message: Message, answers: &mut Answers) {
+        log::trace!("{message:?}");
         match message {
             Message::Request(request) => self.request(request, answers),
             Message::Refused(tag, errno) => answers.push((tag, Answer::Error(errno))),

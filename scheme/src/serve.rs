@@ -4,6 +4,8 @@
 //! here, because its decoder asserts on lengths that clients choose, and its writer keeps a
 //! refused response at the head of its queue for good.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::mem::size_of;
 
 use libredox::call;
@@ -30,6 +32,11 @@ pub struct Service<P: Platform> {
     socket: Socket,
     executor: Executor<P>,
     control: usize,
+    /// Where requests are read to: used again every time, because to clear it is as much work as to
+    /// answer a request.
+    batch: Box<[Sqe; BATCH]>,
+    answers: Answers,
+    cqes: Vec<Cqe>,
 }
 
 impl<P: Platform + 'static> Service<P> {
@@ -48,6 +55,9 @@ impl<P: Platform + 'static> Service<P> {
             socket,
             executor: Executor::new(server),
             control,
+            batch: Box::new([Sqe::default(); BATCH]),
+            answers: Answers::new(),
+            cqes: Vec::new(),
         })
     }
 
@@ -62,14 +72,13 @@ impl<P: Platform + 'static> Service<P> {
     ///
     /// The socket failed; what waited has been answered as far as that was possible.
     pub fn run(mut self) -> Result<(), Errno> {
-        let mut answers = Answers::new();
-        let result = self.serve(&mut answers);
-        self.executor.dismiss_all(&mut answers);
-        self.reply(&mut answers);
+        let result = self.serve();
+        self.executor.dismiss_all(&mut self.answers);
+        self.reply();
         result
     }
 
-    fn serve(&mut self, answers: &mut Answers) -> Result<(), Errno> {
+    fn serve(&mut self) -> Result<(), Errno> {
         let mut waiting_for_requests = true;
         while !self.executor.is_leaving() {
             // With a request that can go on by itself, only look what has come meanwhile.
@@ -78,13 +87,13 @@ impl<P: Platform + 'static> Service<P> {
                 self.set_blocking(block)?;
                 waiting_for_requests = block;
             }
-            self.turn(answers)?;
+            self.turn()?;
         }
         // What was sent before the socket goes must not wait for ever. Clients that never stop
         // sending must not keep us from going, either.
         self.set_blocking(false)?;
         for _ in 0..LAST_TURNS {
-            if !self.turn(answers)? {
+            if !self.turn()? {
                 break;
             }
         }
@@ -92,39 +101,29 @@ impl<P: Platform + 'static> Service<P> {
     }
 
     /// Reads a batch, does it, answers it. Whether there was anything to read.
-    fn turn(&mut self, answers: &mut Answers) -> Result<bool, Errno> {
-        let mut batch = [Sqe::default(); BATCH];
-        let count = read(self.socket.inner().raw(), &mut batch)?;
-        for sqe in batch.iter().take(count) {
+    fn turn(&mut self) -> Result<bool, Errno> {
+        let count = read(self.socket.inner().raw(), &mut self.batch)?;
+        for sqe in self.batch.iter().take(count) {
             // SAFETY: the kernel has just delivered this SQE, each is decoded once, and the
             // executor drops a request before it lets its answer out.
             let message = unsafe { sqe::decode(sqe) };
-            log::trace!("{message:?}");
-            self.executor.message(message, answers);
+            self.executor.message(message, &mut self.answers);
         }
-        self.executor.run_ready(answers);
-        self.reply(answers);
+        self.executor.run_ready(&mut self.answers);
+        self.reply();
         Ok(count > 0)
     }
 
-    fn reply(&self, answers: &mut Answers) {
-        let mut cqes = [Cqe::default(); BATCH];
-        let mut due = answers.drain(..);
-        loop {
-            let mut count = 0;
-            for (slot, (tag, answer)) in cqes.iter_mut().zip(&mut due) {
-                log::trace!("{tag:?}: {answer:?}");
-                *slot = answer.cqe(tag);
-                count += 1;
-            }
-            if count == 0 {
-                return;
-            }
-            write(
-                self.socket.inner().raw(),
-                cqes.get(..count).unwrap_or_default(),
-            );
+    fn reply(&mut self) {
+        if log::log_enabled!(log::Level::Trace) {
+            let answers = self.answers.iter();
+            answers.for_each(|(tag, answer)| log::trace!("{tag:?}: {answer:?}"));
         }
+        for (tag, answer) in self.answers.drain(..) {
+            self.cqes.push(answer.cqe(tag));
+        }
+        write(self.socket.inner().raw(), &self.cqes);
+        self.cqes.clear();
     }
 
     fn set_blocking(&self, blocking: bool) -> Result<(), Errno> {
