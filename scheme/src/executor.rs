@@ -125,31 +125,47 @@ impl<P: Platform + 'static> Executor<P> {
     }
 
     /// Takes in what the kernel says and adds the answers that are due at once.
-    pub fn message(&mut self, message: Message, answers: &mut Answers) {
+    pub fn message(&mut self, mut message: Message, answers: &mut Answers) {
         log::trace!("{message:?}");
-        match message {
-            Message::Request(request) => self.request(request, answers),
-            Message::Refused(tag, errno) => answers.push((tag, Answer::Error(errno))),
-            Message::Cancel(tag) => self.cancel(tag, answers),
-            Message::Closed(fd) => self.closed(fd, answers),
+        match &mut message {
+            // Most requests are answered where they are; one is moved when it has to wait.
+            Message::Request(request) => {
+                if let Some(stop) = self.attempt(request, answers)
+                    && let Message::Request(request) = message
+                {
+                    self.park(request, stop, answers);
+                }
+            }
+            &mut Message::Refused(tag, errno) => answers.push((tag, Answer::Error(errno))),
+            &mut Message::Cancel(tag) => self.cancel(tag, answers),
+            &mut Message::Closed(fd) => self.closed(fd, answers),
             Message::Nothing => {}
         }
     }
 
     /// Runs the waiting requests that can go on, and adds their answers.
+    #[inline]
     pub fn run_ready(&mut self, answers: &mut Answers) {
+        if self.server.borrow().has_finished() || self.has_ready() {
+            self.run_round(answers);
+        }
+    }
+
+    /// One round only: a request that asks for another turn lets the socket speak in between, and
+    /// so do many.
+    #[cold]
+    fn run_round(&mut self, answers: &mut Answers) {
         let finished = self.server.borrow_mut().take_finished();
         self.tickets.borrow_mut().finish(finished);
-        // One round only: a request that asks for another turn lets the socket speak in between, and
-        // so do many.
         for key in self.ready.take(ROUND) {
             self.poll(key, answers);
         }
     }
 
     /// Whether a waiting request can go on without anything new from the kernel.
+    #[inline]
     pub fn has_ready(&self) -> bool {
-        !self.ready.0.lock().is_empty()
+        !self.parked.is_empty() && !self.ready.0.lock().is_empty()
     }
 
     /// Whether the daemon was told to leave.
@@ -170,17 +186,18 @@ impl<P: Platform + 'static> Executor<P> {
         self.parked.len()
     }
 
-    fn request(&mut self, mut request: Request, answers: &mut Answers) {
-        let tag = request.tag;
-        let attempt = self.server.borrow_mut().attempt(&mut request);
+    /// Answers the request, if that can be done now; else what it has to wait for.
+    fn attempt(&mut self, request: &mut Request, answers: &mut Answers) -> Option<Stop> {
+        let attempt = self.server.borrow_mut().attempt(request);
         match attempt {
             Ok(answer) => {
-                answers.push((tag, answer));
+                answers.push((request.tag, answer));
                 self.cancel_revoked(answers);
             }
-            Err(Stop::Refused(errno)) => answers.push((tag, Answer::Error(errno))),
-            Err(stop) => self.park(request, stop, answers),
+            Err(Stop::Refused(errno)) => answers.push((request.tag, Answer::Error(errno))),
+            Err(stop) => return Some(stop),
         }
+        None
     }
 
     #[cold]
@@ -257,13 +274,16 @@ impl<P: Platform + 'static> Executor<P> {
 
     /// What waits on files that were revoked waits no longer.
     fn cancel_revoked(&mut self, answers: &mut Answers) {
-        let revoked = self.server.borrow_mut().take_revoked();
-        for fd in revoked {
+        while let Some(fd) = self.next_revoked() {
             let keys: Vec<usize> = self.waiting_on(fd).collect();
             for key in keys {
                 self.dismiss(key, Errno(ECANCELED), answers);
             }
         }
+    }
+
+    fn next_revoked(&self) -> Option<FdId> {
+        self.server.borrow_mut().next_revoked()
     }
 
     fn waiting_on(&self, fd: FdId) -> impl Iterator<Item = usize> + '_ {

@@ -129,6 +129,12 @@ impl<P: Platform> Server<P> {
         self.files.insert_own(File::Control)
     }
 
+    /// Whether the platform has finished work since [`Server::take_finished`] was last asked.
+    #[inline]
+    pub fn has_finished(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
     /// Work that the platform has finished since this was last asked.
     pub fn take_finished(&mut self) -> Vec<Ticket> {
         core::mem::take(&mut self.finished)

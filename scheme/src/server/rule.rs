@@ -1,8 +1,5 @@
 //! What root does while clients are there: limits, and ending an open.
 
-use alloc::vec::Vec;
-use core::mem::take;
-
 use gem::units::PageCount;
 use gem::{Limits, OpenId};
 use gem_wire::limit::Limit;
@@ -44,9 +41,10 @@ impl<P: Platform> Server<P> {
         Ok(())
     }
 
-    /// Files that were revoked since this was last asked.
-    pub fn take_revoked(&mut self) -> Vec<FdId> {
-        take(&mut self.revoked)
+    /// A file that was revoked, each one told once.
+    #[inline]
+    pub fn next_revoked(&mut self) -> Option<FdId> {
+        self.revoked.pop()
     }
 }
 
