@@ -133,6 +133,8 @@ impl Call {
     const REVOKE: u64 = BASE + 0x22;
 
     /// The call that these metadata words are. Every word that a call does not use must be zero.
+    // Every native call comes through here; out of line, its result is copied twice more.
+    #[inline(always)]
     pub fn decode(words: [u64; 3]) -> Result<Self, Malformed> {
         let [number, first, second] = words;
         let call = match number {
