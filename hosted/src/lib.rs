@@ -62,6 +62,8 @@
 //!
 //! # What is not
 //!
+//! - A client's own pages (userptr) are copied into a memory file and not moved, see
+//!   [`client::address_space`]; unmapping them with Linux's own calls tells the scheme all the same.
 //! - The daemon's memory is not shared: what it answers to `MmapPrep` must be a window that
 //!   [`pages::MemfdPages`] gave out (EIO otherwise), and the client then maps a memory file.
 //!   Caching attributes mean nothing. Payloads are copies, at most 64 KiB (EMSGSIZE).
@@ -101,6 +103,7 @@ pub mod pages;
 mod proto;
 mod socket;
 mod symbols;
+mod user;
 mod work;
 
 use std::os::unix::ffi::OsStrExt;

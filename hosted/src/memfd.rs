@@ -1,8 +1,9 @@
 //! Memory files and the made-up addresses that stand for them in answers to the kernel.
 //!
 //! Owns the table from window addresses to memory files, one a process, and the count of open
-//! files against the process's limit. A memory file has the pages of one object and is never
-//! used for another, since whoever it was sent to keeps it. Its size is sealed. Window addresses
+//! files against the process's limit. A memory file has the pages of one object, or of ranges of
+//! one client, and is never used for others, since whoever it was sent to keeps it. An object's has
+//! a sealed size. Window addresses
 //! lie outside of every address space, are never used twice, and are never dereferenced.
 
 use std::collections::BTreeMap;
@@ -13,39 +14,101 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use gem::units::{PageCount, WindowAddr};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::ftruncate;
+
+use crate::user::maps::FileId;
+use crate::user::watch::Range;
 
 /// How many memory files are open.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// The memory files by the address of their first page.
-static WINDOWS: RwLock<BTreeMap<usize, Arc<Memfd>>> = RwLock::new(BTreeMap::new());
+static WINDOWS: RwLock<BTreeMap<usize, Window>> = RwLock::new(BTreeMap::new());
 
-/// The pages of one object.
+/// What is at a window's address.
+#[derive(Clone, Debug)]
+pub(crate) enum Window {
+    /// All of a memory file.
+    Object(Arc<Memfd>),
+    /// A client's own range, which that client may map once.
+    User(Arc<Range>),
+}
+
+impl Window {
+    fn pages(&self) -> PageCount {
+        match self {
+            Self::Object(memfd) => memfd.pages,
+            Self::User(range) => range.pages(),
+        }
+    }
+}
+
+/// The pages of one object, or of some ranges of one client.
 #[derive(Debug)]
 pub(crate) struct Memfd {
     file: OwnedFd,
+    /// How long it is, where it does not grow.
     pages: PageCount,
+    id: FileId,
 }
 
 impl Memfd {
     /// `pages` zero pages, none of which takes memory before it is written to.
     pub(crate) fn new(pages: PageCount) -> nix::Result<Self> {
-        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let file = memfd_create(c"gem", flags)?;
-        OPEN.fetch_add(1, Ordering::Relaxed);
-        let memfd = Self { file, pages };
-        let size = i64::try_from(pages.bytes()).map_err(|_| Errno::EFBIG)?;
-        ftruncate(&memfd.file, size)?;
+        let memfd = Self::create(pages)?;
+        memfd.grow(pages.bytes())?;
         // Whoever gets a read-only descriptor must not simply open the file again for writing.
         fchmod(&memfd.file, Mode::S_IRUSR)?;
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&memfd.file, FcntlArg::F_ADD_SEALS(seals))?;
+        memfd.seal(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
         Ok(memfd)
+    }
+
+    /// A memory file that is empty and grows: for the ranges of one client, which may well grow it
+    /// itself.
+    pub(crate) fn growing() -> nix::Result<Self> {
+        let memfd = Self::create(PageCount::ZERO)?;
+        memfd.seal(SealFlag::F_SEAL_SHRINK)?;
+        Ok(memfd)
+    }
+
+    fn create(pages: PageCount) -> nix::Result<Self> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = memfd_create(c"gem", flags)?;
+        let status = fstat(&file)?;
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        let id = FileId {
+            major: libc::major(status.st_dev),
+            minor: libc::minor(status.st_dev),
+            inode: status.st_ino,
+        };
+        Ok(Self { file, pages, id })
+    }
+
+    fn seal(&self, seals: SealFlag) -> nix::Result<()> {
+        let seals = FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL);
+        fcntl(&self.file, seals).map(drop)
+    }
+
+    /// Makes it `bytes` long, which is not less than it is.
+    pub(crate) fn grow(&self, bytes: u64) -> nix::Result<()> {
+        let size = i64::try_from(bytes).map_err(|_| Errno::EFBIG)?;
+        ftruncate(&self.file, size)
+    }
+
+    /// Gives the memory of `bytes` from `offset` on back: they read as zero.
+    pub(crate) fn empty(&self, offset: u64, bytes: u64) -> nix::Result<()> {
+        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let signed = |number| i64::try_from(number).map_err(|_| Errno::EFBIG);
+        fallocate(&self.file, how, signed(offset)?, signed(bytes)?)
+    }
+
+    /// What tells it from other files.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
     }
 
     /// Another descriptor of the file, for reading only.
@@ -76,10 +139,10 @@ pub(crate) fn open_count() -> usize {
     OPEN.load(Ordering::Relaxed)
 }
 
-/// Lets `memfd` be found at `window`.
-pub(crate) fn publish(window: WindowAddr, memfd: Arc<Memfd>) {
+/// Lets `pages` be found at `window`.
+pub(crate) fn publish(window: WindowAddr, pages: Window) {
     let mut windows = WINDOWS.write().unwrap_or_else(PoisonError::into_inner);
-    windows.insert(window.get(), memfd);
+    windows.insert(window.get(), pages);
 }
 
 /// Forgets what is at `window`.
@@ -88,15 +151,15 @@ pub(crate) fn withdraw(window: WindowAddr) {
     windows.remove(&window.get());
 }
 
-/// The memory file with all of `bytes` from `address` on, and where in it they begin. `None`
-/// where any of them belongs to no window.
-pub(crate) fn resolve(address: u64, bytes: u64) -> Option<(Arc<Memfd>, u64)> {
+/// The window with all of `bytes` from `address` on, and where in it they begin. `None` where any
+/// of them belongs to no window.
+pub(crate) fn resolve(address: u64, bytes: u64) -> Option<(Window, u64)> {
     let address = usize::try_from(address).ok()?;
     let windows = WINDOWS.read().unwrap_or_else(PoisonError::into_inner);
-    let (start, memfd) = windows.range(..=address).next_back()?;
+    let (start, window) = windows.range(..=address).next_back()?;
     let offset = (address - start) as u64;
     let end = offset.checked_add(bytes)?;
-    (end <= memfd.pages.bytes()).then(|| (memfd.clone(), offset))
+    (end <= window.pages().bytes()).then(|| (window.clone(), offset))
 }
 
 /// How the process's table of open files is shared out.
@@ -106,6 +169,8 @@ pub(crate) struct FdBudget {
     pub(crate) clients: usize,
     /// Parcels.
     pub(crate) parcels: usize,
+    /// Watched address spaces, two files each.
+    pub(crate) spaces: usize,
     /// Memory files.
     pub(crate) memfds: usize,
 }
@@ -126,10 +191,13 @@ impl FdBudget {
     fn of(files: usize) -> Self {
         let clients = (files / 4).min(4096);
         let parcels = (files / 8).min(4096);
+        let spaces = (files / 16).min(4096);
+        let others = clients + parcels + 2 * spaces + Self::RESERVE;
         Self {
             clients,
             parcels,
-            memfds: files.saturating_sub(clients + parcels + Self::RESERVE),
+            spaces,
+            memfds: files.saturating_sub(others),
         }
     }
 }
@@ -142,7 +210,8 @@ mod tests {
     fn the_shares_leave_a_reserve() {
         for files in [256, 1024, 20_000, 1 << 20] {
             let budget = FdBudget::of(files);
-            let used = budget.clients + budget.parcels + budget.memfds;
+            let spaces = 2 * budget.spaces;
+            let used = budget.clients + budget.parcels + spaces + budget.memfds;
             assert_eq!(used + FdBudget::RESERVE, files);
         }
         assert_eq!(FdBudget::of(40).memfds, 0);

@@ -6,7 +6,8 @@
 //! the source says [`NotReady::Wait`] meanwhile. A user may have as many files as are left for
 //! others. Physical addresses and windows are made up: they are never used
 //! twice, and the kernel (the stand-in) is the only one who can make something of a window. All
-//! kinds of caching and contiguity are accepted, and mean nothing.
+//! kinds of caching and contiguity are accepted, and mean nothing. Clients' own pages that are
+//! taken over are in memory files, too (`user`).
 //!
 //! A daemon asks [`MemfdPages::finished`] what is done, and can be told when to ask
 //! ([`MemfdPages::set_notify`]).
@@ -22,11 +23,14 @@ use gem::pages::{
     Extent, Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket,
 };
 use gem::units::{PageCount, PhysAddr, Uid, WindowAddr};
+use gem::user::{UserFault, UserRange, UserSet};
 use nix::errno::Errno;
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::memfd::{self, FdBudget, Memfd};
+use crate::memfd::{self, FdBudget, Memfd, Window};
+use crate::user::sets::UserSets;
+use crate::user::uffd;
 use crate::work::Work;
 
 /// Where made-up physical memory begins: above anything that a PC could have there.
@@ -36,8 +40,14 @@ const WINDOW_BASE: u64 = 1 << 48;
 /// How many pages are ever handed out. None is used twice.
 const ADDRESSES: u64 = 1 << 48;
 
+/// Said where userfaultfd may not be used.
+const FORBIDDEN: &str = "this machine forbids userfaultfd: allow the system call in the \
+     container's seccomp profile (or sysctl vm.unprivileged_userfaultfd=1)";
+/// Said where userfaultfd lacks something.
+const TOO_OLD: &str = "userfaultfd on this machine cannot do what is needed: Linux 6.4 can";
+
 /// What the source calls when it has finished something.
-type Notify = Box<dyn Fn() + Send>;
+pub(crate) type Notify = Box<dyn Fn() + Send>;
 
 /// Pages as memory files. One a process, since the files are found by address.
 pub struct MemfdPages {
@@ -52,6 +62,7 @@ pub struct MemfdPages {
     jobs: Arc<Work<Job>>,
     done: Receiver<Done>,
     notify: Arc<Mutex<Option<Notify>>>,
+    user: UserSets,
 }
 
 /// A live page set.
@@ -112,6 +123,7 @@ impl MemfdPages {
             files: HashMap::new(),
             jobs,
             done,
+            user: UserSets::new(notify.clone())?,
             notify,
         })
     }
@@ -144,6 +156,7 @@ impl MemfdPages {
 
     /// Adds to `tickets` what was finished since the last call.
     pub fn finished(&mut self, tickets: &mut Vec<Ticket>) {
+        self.user.finished(tickets);
         while let Ok(done) = self.done.try_recv() {
             tickets.push(done.ticket);
             // A set that was freed meanwhile has no use for its file.
@@ -153,7 +166,7 @@ impl MemfdPages {
             match done.memfd {
                 Ok(memfd) => {
                     let memfd = Arc::new(memfd);
-                    memfd::publish(set.window, memfd.clone());
+                    memfd::publish(set.window, Window::Object(memfd.clone()));
                     set.state = SetState::Ready(memfd);
                 }
                 Err(errno) => {
@@ -199,6 +212,77 @@ impl MemfdPages {
         Err(NotReady::Wait(ticket))
     }
 
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    /// Addresses that nobody had before, and their number among all.
+    fn addresses(&mut self, pages: PageCount) -> Option<(u64, PhysAddr, WindowAddr)> {
+        let first = self.next_page;
+        let next = first.checked_add(pages.get());
+        let next = next.filter(|next| *next <= ADDRESSES)?;
+        let skip = PageCount::new(first)?;
+        let start = PhysAddr::new(PHYSICAL_BASE).checked_add(skip)?;
+        let window = WindowAddr::new(WINDOW_BASE as usize)?.checked_add(skip)?;
+        self.next_page = next;
+        Some((first, start, window))
+    }
+
+    /// Why clients' own pages cannot be taken over on this machine, in words that say what to do
+    /// about it; `None` where they can.
+    pub fn no_user_pages() -> Option<&'static str> {
+        let file = match uffd::create() {
+            Ok(file) => file,
+            Err(Errno::EPERM) => return Some(FORBIDDEN),
+            Err(_) => return Some(TOO_OLD),
+        };
+        uffd::Uffd::adopt(file).err().map(|_| TOO_OLD)
+    }
+
+    /// Begins to take over `range` of the address space that the daemon was sent as its file
+    /// `space`, which is closed. The ticket is finished when [`MemfdPages::acquired`] has the
+    /// outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`UserFault::NotASpace`].
+    pub fn acquire(
+        &mut self,
+        owner: Uid,
+        space: usize,
+        range: UserRange,
+    ) -> Result<Ticket, UserFault> {
+        let ticket = self.ticket();
+        self.user.acquire(owner, space, range, ticket)?;
+        Ok(ticket)
+    }
+
+    /// The outcome of an acquisition, once; `None` while it is not there.
+    pub fn acquired(&mut self, ticket: Ticket) -> Option<Result<UserSet, UserFault>> {
+        let range = match self.user.acquired(ticket)? {
+            Ok(range) => range,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let pages = range.pages();
+        let Some((key, _, window)) = self.addresses(pages) else {
+            self.user.refuse(range);
+            return Some(Err(UserFault::NoMemory));
+        };
+        self.user.publish(key, window, range);
+        Some(Ok(UserSet::new(key, pages)))
+    }
+
+    /// Nobody will ask for the outcome: it is undone, and then the ticket is finished (again).
+    pub fn abandon(&mut self, ticket: Ticket) {
+        self.user.abandon(ticket);
+    }
+
+    /// Closes the daemon's file `space`, from which nothing is to be taken over.
+    pub fn discard(&mut self, space: usize) {
+        self.user.discard(space);
+    }
+
     fn one_file_less(&mut self, owner: Uid) {
         if let Some(files) = self.files.get_mut(&owner) {
             *files -= 1;
@@ -214,16 +298,7 @@ impl PageSource for MemfdPages {
         if request.pages > self.capacity {
             return Err(NotReady::OutOfMemory);
         }
-        let first = self.next_page;
-        let next = first.checked_add(request.pages.get());
-        let next = next
-            .filter(|next| *next <= ADDRESSES)
-            .ok_or(NotReady::OutOfMemory)?;
-        let skip = PageCount::new(first).ok_or(NotReady::OutOfMemory)?;
-        let start = PhysAddr::new(PHYSICAL_BASE).checked_add(skip);
-        let window = WindowAddr::new(WINDOW_BASE as usize);
-        let window = window.and_then(|base| base.checked_add(skip));
-        let (start, window) = start.zip(window).ok_or(NotReady::OutOfMemory)?;
+        let (first, start, window) = self.addresses(request.pages).ok_or(NotReady::OutOfMemory)?;
         let extent = Extent {
             start,
             pages: request.pages,
@@ -237,7 +312,6 @@ impl PageSource for MemfdPages {
             state,
         };
         self.sets.insert(first, made);
-        self.next_page = next;
         Ok(set)
     }
 
@@ -284,6 +358,23 @@ impl PageSource for MemfdPages {
             SetState::Untouched | SetState::Failed(_) => return,
         }
         self.one_file_less(freed.owner);
+    }
+
+    fn user_window(&mut self, set: &UserSet) -> Result<WindowAddr, NotReady> {
+        let window = self.user.window(set.key());
+        window.ok_or(NotReady::Refused(PlatformError::Failed))
+    }
+
+    fn locate_user(&mut self, set: &UserSet) -> Result<Extents, NotReady> {
+        let skip = PageCount::new(set.key());
+        let start = skip.and_then(|skip| PhysAddr::new(PHYSICAL_BASE).checked_add(skip));
+        let start = start.ok_or(NotReady::Refused(PlatformError::Failed))?;
+        let pages = set.pages();
+        Ok(Extents::One(Extent { start, pages }))
+    }
+
+    fn release_user(&mut self, owner: Uid, set: UserSet) {
+        self.user.release(owner, set.key());
     }
 }
 

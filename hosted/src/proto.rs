@@ -29,6 +29,7 @@
 //! | Munmap | | address, size | | 0 |
 //! | Parcel, Fork | (Parcel) | | | 0; the parcel comes beside it |
 //! | Unparcel, Adopt | | | with the parcel | fd, 0 |
+//! | Space, OfferSpace | | | (OfferSpace) with a userfaultfd | fd |
 //! | SetIdentity | | uid, gid | | 0 |
 //!
 //! Nothing here is checked beyond shape; what a number means is the kernel's business.
@@ -39,7 +40,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First argument of [`Op::Hello`].
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"gemkern\0");
 /// Second argument of [`Op::Hello`]; raised with every change of this module.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 /// The longest payload of a message, in bytes.
 pub(crate) const PAYLOAD_MAX: usize = 64 * 1024;
 /// The longest path, in bytes: the kernel's `PATH_MAX`.
@@ -81,8 +82,8 @@ impl Request {
 pub(crate) struct Reply {
     /// The number of the request that this answers.
     pub(crate) request: u32,
-    /// Zero.
-    pub(crate) reserved: u32,
+    /// Whether the client has to bring its own pages into the memory file beside it: 1, else 0.
+    pub(crate) adopts: u32,
     /// The result as the kernel's ABI has it: a value, or a negated errno.
     pub(crate) result: u64,
     /// A second result of some calls.
@@ -137,6 +138,8 @@ ops! {
     Fork = 26,
     Adopt = 27,
     SetIdentity = 28,
+    Space = 29,
+    OfferSpace = 30,
 }
 
 impl Op {
@@ -158,7 +161,7 @@ impl Op {
 
     /// Whether exactly one file descriptor comes beside it; beside all others none may.
     pub(crate) fn carries_fd(self) -> bool {
-        matches!(self, Self::Unparcel | Self::Adopt)
+        matches!(self, Self::Unparcel | Self::Adopt | Self::OfferSpace)
     }
 }
 

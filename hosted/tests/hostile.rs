@@ -37,6 +37,8 @@ fn main() -> ExitCode {
             files_do_not_pile_up,
             replies_that_nobody_takes_hold_no_files,
             parcels_are_limited,
+            only_a_fresh_userfaultfd_stands_for_an_address_space,
+            address_spaces_are_limited,
             killed_clients_leave_nothing,
         ],
         entries![
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
             comes_and_goes,
             maps_and_never_reads,
             makes_parcels,
+            offers_other_files,
+            offers_very_many,
             lives_dangerously,
         ],
     )
@@ -77,10 +81,14 @@ const CALL: u32 = 10;
 const FCNTL: u32 = 12;
 const MMAP: u32 = 22;
 const UNPARCEL: u32 = 25;
+const OFFER_SPACE: u32 = 30;
+
+/// What the kernel speaks.
+const VERSION: u64 = 2;
 
 fn hello() -> Vec<u8> {
     let magic = u64::from_le_bytes(*b"gemkern\0");
-    message(HELLO, 1, 0, [magic, 1, 0, 0, 0, 0], &[])
+    message(HELLO, 1, 0, [magic, VERSION, 0, 0, 0, 0], &[])
 }
 
 /// A connection without the library.
@@ -170,7 +178,7 @@ fn speaks_nonsense() {
     let magic = u64::from_le_bytes(*b"gemkern\0");
     for bytes in [
         message(OPEN, 1, 0, [0; 6], b"/scheme/test/x"),
-        message(HELLO, 1, 0, [magic, 2, 0, 0, 0, 0], &[]),
+        message(HELLO, 1, 0, [magic, VERSION + 1, 0, 0, 0, 0], &[]),
         message(HELLO, 1, 0, [0; 6], &[]),
         vec![0],
     ] {
@@ -735,4 +743,68 @@ fn lives_dangerously() {
         call::close(again).unwrap();
         call::close(fd).unwrap();
     }
+}
+
+fn only_a_fresh_userfaultfd_stands_for_an_address_space() {
+    let daemon = Daemon::start();
+    let client = daemon.client("offers_other_files");
+    daemon.finish(client);
+}
+
+fn offers_other_files() {
+    let connection = greeted();
+    let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+    let (reader, _writer) = nix::unistd::pipe().unwrap();
+    // In the answer's lower half, as an errno.
+    let refused = i64::from(libc::EINVAL).wrapping_neg() as u64;
+    for file in [&null, &reader, &connection] {
+        assert_eq!(offer(&connection, file), refused);
+    }
+    let file = userfaultfd();
+    assert_eq!(offer(&connection, &file), 3);
+    assert_eq!(offer(&connection, &file), refused, "it is in use");
+}
+
+fn userfaultfd() -> OwnedFd {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the call makes a file, which is then owned here alone.
+    unsafe {
+        let flags = libc::O_CLOEXEC | 1;
+        let made = libc::syscall(libc::SYS_userfaultfd, flags);
+        assert!(made >= 0);
+        OwnedFd::from_raw_fd(made as i32)
+    }
+}
+
+fn offer(connection: &OwnedFd, file: &OwnedFd) -> u64 {
+    let bytes = message(OFFER_SPACE, 9, 0, [0; 6], &[]);
+    let part = [IoSlice::new(&bytes)];
+    let fds = [file.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let flags = MsgFlags::empty();
+    sendmsg::<()>(connection.as_raw_fd(), &part, &rights, flags, None).unwrap();
+    let (request, result, _) = hears(connection).expect("an answer");
+    assert_eq!(request, 9);
+    result
+}
+
+fn address_spaces_are_limited() {
+    let daemon = Daemon::start();
+    let greedy = daemon.client("offers_very_many");
+    let mut greedy = greedy;
+    assert_eq!(daemon.told_by(&mut greedy), "refused");
+    // Others have room.
+    let other = daemon.client("offers_other_files");
+    daemon.finish(other);
+    greedy.go();
+    daemon.finish(greedy);
+}
+
+fn offers_very_many() {
+    let connection = greeted();
+    let refused = i64::from(libc::ENFILE).wrapping_neg() as u64;
+    let count = (0..1_000_000).take_while(|_| offer(&connection, &userfaultfd()) != refused);
+    assert!(count.count() > 10);
+    common::tell_daemon("refused");
+    common::wait_for_daemon();
 }

@@ -61,6 +61,8 @@ pub(crate) struct Answer {
     pub(crate) value: u64,
     /// The bytes behind it.
     pub(crate) payload: Vec<u8>,
+    /// Whether the client has to bring its own pages into what is beside it.
+    pub(crate) adopts: bool,
     /// The file descriptor beside it.
     pub(crate) attached: Option<OwnedFd>,
 }
@@ -241,6 +243,7 @@ impl Desk {
             result: reply.result as usize,
             value: reply.value,
             payload: payload.to_vec(),
+            adopts: reply.adopts != 0,
             attached,
         });
     }

@@ -9,10 +9,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
-use syscall::error::{EINVAL, EIO, ENOMEM, Error, Result};
+use syscall::error::{EFAULT, EINVAL, EIO, ENOMEM, Error, Result};
 use syscall::flag::MapFlags;
 
-use super::call;
+use super::{call, user};
 use crate::proto::{Op, Request};
 
 const PAGE: usize = gem::units::PAGE_SIZE as usize;
@@ -39,7 +39,12 @@ pub(crate) fn mmap(
     answer.result()?;
     let memory = answer.attached.ok_or(Error::new(EIO))?;
     let address = place.address;
-    match place.fill(&memory, flags, answer.value) {
+    let mapped = if answer.adopts {
+        place.adopt(&memory, flags, answer.value)
+    } else {
+        place.fill(&memory, flags, answer.value)
+    };
+    match mapped {
         Ok(()) => Ok(address),
         Err(error) => {
             let args = [address as u64, size as u64];
@@ -118,18 +123,19 @@ impl Place {
         }
     }
 
+    /// Brings this process's own pages here into `memory` and maps that; the place is used up.
+    fn adopt(self, memory: &OwnedFd, flags: MapFlags, offset: u64) -> Result<()> {
+        if self.reserved || self.address == 0 {
+            // Its own pages are somewhere else.
+            return Err(Error::new(EFAULT));
+        }
+        let protection = protection(flags);
+        user::adopt(self.address, self.bytes, memory, offset, protection)
+    }
+
     /// Maps `memory` here; the place is used up.
     fn fill(mut self, memory: &OwnedFd, flags: MapFlags, offset: u64) -> Result<()> {
-        let mut protection = 0;
-        for (redox, linux) in [
-            (MapFlags::PROT_READ, libc::PROT_READ),
-            (MapFlags::PROT_WRITE, libc::PROT_WRITE),
-            (MapFlags::PROT_EXEC, libc::PROT_EXEC),
-        ] {
-            if flags.contains(redox) {
-                protection |= linux;
-            }
-        }
+        let protection = protection(flags);
         let shared = flags.contains(MapFlags::MAP_SHARED);
         let kind = if shared {
             libc::MAP_SHARED
@@ -163,6 +169,21 @@ impl Drop for Place {
     }
 }
 
+/// The same in Linux's bits.
+fn protection(flags: MapFlags) -> i32 {
+    let mut protection = 0;
+    for (redox, linux) in [
+        (MapFlags::PROT_READ, libc::PROT_READ),
+        (MapFlags::PROT_WRITE, libc::PROT_WRITE),
+        (MapFlags::PROT_EXEC, libc::PROT_EXEC),
+    ] {
+        if flags.contains(redox) {
+            protection |= linux;
+        }
+    }
+    protection
+}
+
 /// Takes a range of addresses without memory.
 fn reserve(address: usize, bytes: usize, how: i32) -> Result<usize> {
     let how = how | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -187,7 +208,7 @@ pub(crate) fn anonymous(address: usize, size: usize, protection: i32, flags: i32
     )
 }
 
-fn map(
+pub(super) fn map(
     address: usize,
     bytes: usize,
     protection: i32,

@@ -11,6 +11,7 @@ mod fork;
 mod mmap;
 mod parcel;
 pub mod syscalls;
+mod user;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -25,6 +26,7 @@ use conn::Connection;
 pub use fork::{Fork, fork};
 pub(crate) use mmap::{anonymous, mmap, munmap};
 pub use parcel::{from_parcel, to_parcel};
+pub use user::address_space;
 
 static CONNECTION: RwLock<Option<Arc<Connection>>> = RwLock::new(None);
 static SOCKET: Mutex<Option<PathBuf>> = Mutex::new(None);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::files::Description;
+use crate::user::watch::Range;
 
 /// The most mappings of one client.
 const MAPPINGS_MAX: usize = 65_536;
@@ -26,6 +27,8 @@ pub(crate) struct Mapping {
     pub(crate) bytes: u64,
     /// Whether the client may write to it.
     pub(crate) writeable: bool,
+    /// The range of the client's own that it is.
+    pub(crate) range: Option<Arc<Range>>,
 }
 
 impl Mapping {
@@ -36,6 +39,7 @@ impl Mapping {
             offset: self.offset.wrapping_add(skip),
             bytes,
             writeable: self.writeable,
+            range: self.range.clone(),
         }
     }
 }
@@ -66,15 +70,42 @@ impl AddressSpace {
 
     /// Takes out whatever lies in `bytes` from `address`, by address; what reaches beyond stays.
     pub(crate) fn carve(&mut self, address: u64, bytes: u64) -> VecDeque<Mapping> {
+        self.carve_if(address, bytes, |_| true)
+    }
+
+    /// The same with what is a mapping of this range of the client's own.
+    pub(crate) fn carve_range(
+        &mut self,
+        range: &Arc<Range>,
+        address: u64,
+        bytes: u64,
+    ) -> VecDeque<Mapping> {
+        let is_meant = |mapping: &Mapping| {
+            let own = mapping.range.as_ref();
+            own.is_some_and(|own| Arc::ptr_eq(own, range))
+        };
+        self.carve_if(address, bytes, is_meant)
+    }
+
+    fn carve_if(
+        &mut self,
+        address: u64,
+        bytes: u64,
+        is_meant: impl Fn(&Mapping) -> bool,
+    ) -> VecDeque<Mapping> {
         let end = address.saturating_add(bytes);
         let first = self
             .mappings
             .range(..address)
             .next_back()
-            .filter(|(start, mapping)| **start + mapping.bytes > address)
-            .map(|(start, _)| *start);
-        let inside = self.mappings.range(address..end).map(|(start, _)| *start);
-        let starts: Vec<u64> = first.into_iter().chain(inside).collect();
+            .filter(|(start, mapping)| **start + mapping.bytes > address);
+        let inside = self.mappings.range(address..end);
+        let starts: Vec<u64> = first
+            .into_iter()
+            .chain(inside)
+            .filter(|(_, mapping)| is_meant(mapping))
+            .map(|(start, _)| *start)
+            .collect();
         let mut pieces = VecDeque::with_capacity(starts.len());
         for start in starts {
             if let Some(mapping) = self.mappings.remove(&start) {
@@ -119,6 +150,7 @@ mod tests {
             offset: first * PAGE,
             bytes: pages * PAGE,
             writeable: true,
+            range: None,
         }
     }
 

@@ -1,21 +1,25 @@
 //! What a scheme's answer leads to: a new file descriptor, a mapping, a reply to whoever waits.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use syscall::error::{EBADFD, EINVAL, EIO, ENFILE, ENOMEM, EOVERFLOW, Error, Result};
+use syscall::error::{
+    EBADFD, EBUSY, EFAULT, EINVAL, EIO, ENFILE, ENOMEM, EOVERFLOW, Error, Result,
+};
 use syscall::flag::{F_GETFL, F_SETFL, MunmapFlags, O_ACCMODE};
 use syscall::schemev2::Opcode;
 
 use super::State;
 use super::address_space::Mapping;
 use super::call::{
-    After, AfterUnmapping, Buffer, Call, Caller, Held, LocalAnswer, MapRequest, Unmapping,
+    After, AfterUnmapping, Buffer, Call, Caller, ClientId, Held, LocalAnswer, MapRequest, Unmapping,
 };
 use super::files::Description;
 use super::reply::Attachment;
 use super::scheme::Scheme;
-use crate::memfd;
+use crate::memfd::{self, Window};
 use crate::proto::Reply;
+use crate::user::watch::Range;
 
 /// An answer, read from a CQE.
 #[derive(Debug)]
@@ -170,31 +174,85 @@ impl State {
         if !base.is_multiple_of(gem::units::PAGE_SIZE) {
             return Err(Error::new(EINVAL));
         }
-        let (memfd, offset) = memfd::resolve(base, request.bytes).ok_or(Error::new(EIO))?;
-        let address = request.address.ok_or(Error::new(ENOMEM))?;
-        let attachment = if request.writeable {
-            Attachment::Shared(memfd)
-        } else {
-            Attachment::read_only(memfd).map_err(|_| Error::new(ENFILE))?
-        };
-        let client = self.client_of(caller)?;
-        if !client.space.has_room() {
-            return Err(Error::new(ENOMEM));
-        }
-        let pieces = client.space.carve(address, request.bytes);
+        let (window, offset) = memfd::resolve(base, request.bytes).ok_or(Error::new(EIO))?;
         let mapping = Mapping {
             description,
             offset: request.offset,
             bytes: request.bytes,
             writeable: request.writeable,
+            range: None,
         };
+        let memory = match window {
+            Window::User(range) => return self.try_map_range(caller, request, range, mapping),
+            Window::Object(memory) if request.writeable => Attachment::Shared(memory),
+            Window::Object(memory) => {
+                Attachment::read_only(memory).map_err(|_| Error::new(ENFILE))?
+            }
+        };
+        let address = request.address.ok_or(Error::new(ENOMEM))?;
+        let client = self.client_of(caller)?;
+        if !client.space.has_room() {
+            return Err(Error::new(ENOMEM));
+        }
+        let pieces = client.space.carve(address, request.bytes);
         client.space.insert(address, mapping);
+        let adopts = false;
         Ok(Unmapping {
             context: client.context,
-            caller: Some((caller.clone(), AfterUnmapping::Mapped(attachment, offset))),
+            caller: Some((
+                caller.clone(),
+                AfterUnmapping::Mapped {
+                    memory,
+                    offset,
+                    adopts,
+                },
+            )),
             current: None,
             pieces,
+            watched: None,
         })
+    }
+
+    /// A mapping of the client's own pages, which may take the place of just those, once. A scheme
+    /// that has agreed to another one is told at once that it is gone.
+    fn try_map_range(
+        &mut self,
+        caller: &Caller,
+        request: MapRequest,
+        range: Arc<Range>,
+        mapping: Mapping,
+    ) -> Result<Unmapping> {
+        let Caller::Client(id, _) = caller else {
+            return Err(Error::new(EBUSY));
+        };
+        let client = self.client_of(caller)?;
+        let may =
+            client.space.has_room() && range.begin_to_map(*id, request.address, request.bytes);
+        let mut unmapping = Unmapping {
+            context: client.context,
+            caller: None,
+            current: None,
+            pieces: VecDeque::new(),
+            watched: None,
+        };
+        let after = if may {
+            let address = request.address.ok_or(Error::new(ENOMEM))?;
+            unmapping.pieces = client.space.carve(address, request.bytes);
+            let (memory, offset) = range.memory();
+            let range = Some(range);
+            client.space.insert(address, Mapping { range, ..mapping });
+            AfterUnmapping::Mapped {
+                // To copy the pages into it, however they will be mapped.
+                memory: Attachment::Shared(memory),
+                offset,
+                adopts: true,
+            }
+        } else {
+            unmapping.pieces.push_back(mapping);
+            AfterUnmapping::Failed(Error::new(EFAULT))
+        };
+        unmapping.caller = Some((caller.clone(), after));
+        Ok(unmapping)
     }
 
     /// Tells the scheme of the next piece, or the caller that all is told.
@@ -224,11 +282,30 @@ impl State {
             }
             unmapping.current = None;
         }
+        if let Some(token) = unmapping.watched {
+            self.read_told(token);
+        }
         match unmapping.caller {
             None => {}
             Some((caller, AfterUnmapping::Nothing)) => self.reply(&caller, Ok(0)),
-            Some((caller, AfterUnmapping::Mapped(attachment, offset))) => {
-                self.reply_with(&caller, Ok(0), offset, &[], Some(attachment));
+            Some((caller, AfterUnmapping::Failed(error))) => self.reply(&caller, Err(error)),
+            // Only clients map.
+            Some((Caller::Thread(_), AfterUnmapping::Mapped { .. })) => {}
+            Some((
+                Caller::Client(id, request),
+                AfterUnmapping::Mapped {
+                    memory,
+                    offset,
+                    adopts,
+                },
+            )) => {
+                let mapped = Reply {
+                    request,
+                    adopts: adopts.into(),
+                    result: 0,
+                    value: offset,
+                };
+                self.send_reply(id, mapped, &[], Some(memory));
             }
         }
     }
@@ -255,17 +332,26 @@ impl State {
             }
             Caller::Client(id, request) => (*id, *request),
         };
-        let Some(client) = self.clients.get_mut(&id) else {
-            return;
-        };
-        client.calls.leave(request);
         let reply = Reply {
             request,
-            reserved: 0,
+            adopts: 0,
             result: result as u64,
             value,
         };
-        self.send(id, reply, payload, attachment);
+        self.send_reply(id, reply, payload, attachment);
+    }
+
+    fn send_reply(
+        &mut self,
+        id: ClientId,
+        reply: Reply,
+        payload: &[u8],
+        attachment: Option<Attachment>,
+    ) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.calls.leave(reply.request);
+            self.send(id, reply, payload, attachment);
+        }
     }
 }
 

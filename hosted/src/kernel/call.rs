@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use syscall::error::Error;
+
 use super::address_space::Mapping;
 use super::files::Description;
 
@@ -276,6 +278,8 @@ pub(crate) struct Unmapping {
     pub(crate) current: Option<Mapping>,
     /// The ones after it.
     pub(crate) pieces: VecDeque<Mapping>,
+    /// The userfaultfd that is to be read when all is said.
+    pub(crate) watched: Option<u64>,
 }
 
 /// What a caller waits for while pieces are unmapped.
@@ -284,7 +288,16 @@ pub(crate) enum AfterUnmapping {
     /// That they are.
     Nothing,
     /// For its new mapping in their place.
-    Mapped(super::reply::Attachment, u64),
+    Mapped {
+        /// The memory file.
+        memory: super::reply::Attachment,
+        /// Where in it the mapping begins, in bytes.
+        offset: u64,
+        /// Whether the client has to bring its own pages there.
+        adopts: bool,
+    },
+    /// For a mapping that does not come about.
+    Failed(Error),
 }
 
 /// Where a thread of the daemon waits for the answer to its own call.

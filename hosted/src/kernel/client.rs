@@ -30,6 +30,8 @@ pub(crate) struct Client {
     pub(crate) fds: FdTable<Arc<Description>>,
     /// Its mappings.
     pub(crate) space: AddressSpace,
+    /// Its userfaultfds, by epoll's numbers, the newest last.
+    pub(crate) watches: Vec<u64>,
     /// Its unanswered calls, by its own numbers.
     pub(crate) calls: Ongoing,
     /// Replies that it has not taken.
@@ -47,6 +49,7 @@ impl Client {
             greeted: false,
             fds: FdTable::default(),
             space: AddressSpace::default(),
+            watches: Vec::new(),
             calls: Ongoing::default(),
             outbox: Outbox::default(),
             congested: false,

@@ -256,7 +256,7 @@ impl State {
         }
     }
 
-    fn drop_file(&mut self, file: File) {
+    pub(super) fn drop_file(&mut self, file: File) {
         let File::Socket(closed) = file else {
             return;
         };

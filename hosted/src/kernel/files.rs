@@ -12,6 +12,7 @@ use syscall::error::{EBADF, EEXIST, EINVAL, EMFILE, Error, Result};
 use syscall::schemev2::{NewFdFlags, Opcode, Sqe};
 
 use super::scheme::Scheme;
+use crate::user::watch::Watch;
 
 /// The first number that a table hands out by itself: 0 to 2 belong to the standard streams.
 pub(crate) const FIRST_FD: usize = 3;
@@ -28,6 +29,7 @@ pub(crate) struct Description {
     positioned: bool,
     notify_on_detach: AtomicBool,
     vanished: AtomicBool,
+    space: Option<Arc<Watch>>,
 }
 
 impl Description {
@@ -56,7 +58,27 @@ impl Description {
             positioned: extra.contains(NewFdFlags::POSITIONED),
             notify_on_detach: AtomicBool::new(false),
             vanished: AtomicBool::new(false),
+            space: None,
         })
+    }
+
+    /// A file of the scheme `spaces` that stands for a client's address space.
+    pub(crate) fn of_space(spaces: Arc<Scheme>, space: Arc<Watch>) -> Self {
+        Self {
+            scheme: spaces,
+            number: 0,
+            offset: AtomicU64::new(0),
+            flags: AtomicU32::new(0),
+            positioned: false,
+            notify_on_detach: AtomicBool::new(false),
+            vanished: AtomicBool::new(false),
+            space: Some(space),
+        }
+    }
+
+    /// The address space that it stands for, if it does.
+    pub(crate) fn space(&self) -> Option<&Arc<Watch>> {
+        self.space.as_ref()
     }
 
     /// Whose file it is.

@@ -98,6 +98,7 @@ impl State {
             _ if self.clients.contains_key(&ClientId(token)) => {
                 self.client_event(ClientId(token), events);
             }
+            _ if self.watches.contains_key(&token) => self.told(token),
             _ => self.parcels.hang_up(token),
         }
     }
@@ -269,6 +270,15 @@ impl State {
         match op {
             Op::Hello => self.hello(id, &caller, &request),
             Op::Parcel | Op::Fork => self.make_parcel(id, &caller, op, &request),
+            Op::Space => {
+                let result = self.open_space(id, &caller);
+                self.reply(&caller, result);
+            }
+            Op::OfferSpace => {
+                let file = fds.pop().ok_or(Violation("it sends no file"))?;
+                let result = self.offer_space(id, &caller, file);
+                self.reply(&caller, result);
+            }
             Op::Unparcel | Op::Adopt => {
                 let parcel = fds.pop().ok_or(Violation("it sends no file"))?;
                 let result = self.open_parcel(id, &parcel, op);
@@ -372,12 +382,14 @@ impl State {
         for description in client.fds.drain() {
             description.detach(context.pid);
         }
+        self.unwatch(std::mem::take(&mut client.watches));
         let pieces = client.space.drain();
         self.unmap_next(Unmapping {
             caller: None,
             context,
             current: None,
             pieces,
+            watched: None,
         });
     }
 }

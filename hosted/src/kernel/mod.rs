@@ -7,8 +7,9 @@
 //! `io` (sockets, messages) → `syscalls` (a client's request → an SQE) → `scheme` (queue), and
 //! back: `cqe` (the daemon's answers) → `answer` (what an answer leads to) → `reply`.
 //!
-//! `files`, `address_space` and `parcel` are the tables, `fds` whose they are; `call` is what a waiting call is;
-//! `daemon` is the system calls of the daemon itself.
+//! `files`, `address_space` and `parcel` are the tables, `fds` whose they are; `call` is what a
+//! waiting call is; `watching` hears of clients' own ranges; `daemon` is the system calls of the
+//! daemon itself.
 
 mod address_space;
 mod answer;
@@ -23,6 +24,7 @@ mod parcel;
 mod reply;
 mod scheme;
 mod syscalls;
+mod watching;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io as stdio;
@@ -38,9 +40,11 @@ use syscall::error::{ENODEV, Error, Result};
 
 use crate::memfd::FdBudget;
 use crate::socket::{Listener, StartError};
+use crate::user::watch::Watch;
 
 use answer::Response;
-use call::{Call, ClientId, Context};
+pub(crate) use call::ClientId;
+use call::{Call, Context};
 use client::Client;
 use daemon::File;
 use files::{Description, FdTable};
@@ -97,7 +101,7 @@ impl Shared {
         io::register(&epoll, &listener, &wake)?;
         let state = State {
             epoll: epoll.clone(),
-            wake,
+            wake: wake.clone(),
             listener: Some(listener),
             budget,
             schemes: HashMap::new(),
@@ -107,6 +111,8 @@ impl Shared {
             pids: HashMap::new(),
             next_token: io::FIRST_TOKEN,
             parcels: Parcels::default(),
+            spaces: Arc::new(Scheme::closed(SPACES, wake.clone())),
+            watches: HashMap::new(),
             files: FdTable::default(),
             spare: io::spare(),
             inbox: io::inbox(),
@@ -132,6 +138,8 @@ impl Shared {
     }
 }
 
+/// The number of the scheme whose files stand for address spaces: on Redox the kernel's.
+const SPACES: usize = 1;
 /// The first number of a user-space scheme: those below belong to the kernel's own.
 const FIRST_SCHEME: usize = 17;
 
@@ -156,6 +164,10 @@ struct State {
     /// The next number for whatever epoll watches; never used twice.
     next_token: u64,
     parcels: Parcels,
+    /// Whose files stand for address spaces. Nobody serves it.
+    spaces: Arc<Scheme>,
+    /// Watched address spaces, by epoll's number.
+    watches: HashMap<u64, Arc<Watch>>,
     /// The daemon's own file descriptors.
     files: FdTable<File>,
     /// See [`io::spare`].
@@ -218,6 +230,12 @@ impl State {
             if let Some(caller @ call::Caller::Thread(_)) = call.caller {
                 self.reply(&caller, Response::error(ENODEV).into_regular());
             }
+            // Linux would have whoever unmapped something wait where no signal reaches it.
+            if let call::After::Unmapped(unmapping) = call.after
+                && let Some(token) = unmapping.watched
+            {
+                self.read_told(token);
+            }
         }
     }
 
@@ -232,6 +250,7 @@ impl State {
         self.files = FdTable::default();
         self.pids.clear();
         self.clients.clear();
+        self.watches.clear();
     }
 
     /// The calls of an open scheme.

@@ -50,6 +50,13 @@ impl Scheme {
         }
     }
 
+    /// A scheme without a daemon.
+    pub(crate) fn closed(id: usize, wake: Arc<EventFd>) -> Self {
+        let scheme = Self::new(id, wake);
+        scheme.open.store(false, Ordering::Release);
+        scheme
+    }
+
     /// The scheme's number.
     pub(crate) fn id(&self) -> usize {
         self.id

@@ -55,6 +55,7 @@ impl State {
             context,
             current: None,
             pieces,
+            watched: None,
         });
         Ok(Step::Asked)
     }

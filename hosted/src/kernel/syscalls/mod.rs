@@ -84,9 +84,14 @@ impl State {
             Op::Flink => self.with_path(made, Opcode::Flink),
             Op::Frename => self.with_path(made, Opcode::Frename),
             Op::Unlinkat => self.with_path(made, Opcode::UnlinkAt),
-            Op::Hello | Op::Cancel | Op::Parcel | Op::Unparcel | Op::Fork | Op::Adopt => {
-                Err(Error::new(EOPNOTSUPP))
-            }
+            Op::Hello
+            | Op::Cancel
+            | Op::Parcel
+            | Op::Unparcel
+            | Op::Fork
+            | Op::Adopt
+            | Op::Space
+            | Op::OfferSpace => Err(Error::new(EOPNOTSUPP)),
         }
     }
 
