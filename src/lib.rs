@@ -48,4 +48,4 @@ pub use ledger::{Account, Counted, LedgerError, Limits, MAX_OBJECT_PAGES};
 pub use names::NameMode;
 pub use object::Rights;
 pub use open::{Magic, Node};
-pub use usage::Usage;
+pub use usage::{FEW_HOLDERS, Usage};

@@ -15,7 +15,7 @@ use crate::sharers::Sharers;
 use crate::shrink;
 use crate::slots::Key;
 use crate::units::{FakeOffset, Handle, Name, PageCount, Uid};
-use crate::usage::Usage;
+use crate::usage::{FEW_HOLDERS, Usage};
 
 /// Where an object's pages come from.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub(crate) struct Object {
     pub(crate) fds: u32,
     /// Mapped pages, of all opens and object fds.
     pub(crate) mapped: PageCount,
+    /// Whether a request or the hardware is at work on it.
+    pub(crate) is_at_work: bool,
     pub(crate) holders: Holders,
 }
 
@@ -87,11 +89,12 @@ impl Object {
 
     /// What it counts as for each open that holds it.
     pub(crate) fn usage(&self) -> Usage {
-        let pages = self.pages();
-        let is_shared = self.holders.len() > 1;
+        let holders = self.holders.len();
+        let if_so = |is: bool| if is { self.pages() } else { PageCount::ZERO };
         Usage {
-            total: pages,
-            shared: if is_shared { pages } else { PageCount::ZERO },
+            total: self.pages(),
+            shared: if_so(holders > 1),
+            active: if_so(self.is_at_work && holders <= FEW_HOLDERS),
         }
     }
 
@@ -183,16 +186,11 @@ impl Holders {
         }
     }
 
-    /// Any open that holds the object beside this one.
-    pub(crate) fn other(&self, open: OpenId) -> Option<OpenId> {
-        let is_other = |holder: &OpenId| *holder != open;
+    /// Does this for each open that holds the object.
+    pub(crate) fn for_each(&self, mut act: impl FnMut(OpenId)) {
         match self {
-            Self::Few(few) => few
-                .iter()
-                .flatten()
-                .map(|(holder, _)| *holder)
-                .find(is_other),
-            Self::Many(holders) => holders.keys().copied().find(is_other),
+            Self::Few(few) => few.iter().flatten().for_each(|(open, _)| act(*open)),
+            Self::Many(holders) => holders.keys().for_each(|&open| act(open)),
         }
     }
 

@@ -8,6 +8,10 @@
 
 use crate::units::PageCount;
 
+/// An object that more opens hold than this counts for none of them as active: its
+/// state can change with every request, and no request is to touch any number of opens.
+pub const FEW_HOLDERS: usize = 8;
+
 /// What one open holds; or what one object adds to that.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Usage {
@@ -15,6 +19,8 @@ pub struct Usage {
     pub total: PageCount,
     /// Those of them that another open holds as well.
     pub shared: PageCount,
+    /// Those that a request or the hardware is at work on, of those with [`FEW_HOLDERS`].
+    pub active: PageCount,
 }
 
 impl Usage {
@@ -22,13 +28,19 @@ impl Usage {
     pub(crate) fn add(&mut self, object: Self) {
         // No sum passes what the ledger allows for all clients together.
         let sum = |a: PageCount, b| a.checked_add(b).unwrap_or(PageCount::MAX);
-        self.total = sum(self.total, object.total);
-        self.shared = sum(self.shared, object.shared);
+        *self = self.each(object, sum);
     }
 
     /// The open holds this no more.
     pub(crate) fn remove(&mut self, object: Self) {
-        self.total = self.total.saturating_sub(object.total);
-        self.shared = self.shared.saturating_sub(object.shared);
+        *self = self.each(object, PageCount::saturating_sub);
+    }
+
+    fn each(self, object: Self, change: impl Fn(PageCount, PageCount) -> PageCount) -> Self {
+        Self {
+            total: change(self.total, object.total),
+            shared: change(self.shared, object.shared),
+            active: change(self.active, object.active),
+        }
     }
 }

@@ -61,6 +61,7 @@ const PROMISED: [(&str, &[(&str, &str)]); 4] = [
     (
         "clients",
         &[
+            ("drm-active-memory", "number"),
             ("drm-client-id", "number"),
             ("drm-driver", "text"),
             ("drm-shared-memory", "number"),

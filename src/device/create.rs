@@ -154,6 +154,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             handles: 0,
             fds: 0,
             mapped: PageCount::ZERO,
+            is_at_work: false,
             holders: Holders::NONE,
         };
         let key = match self.objects.insert(object) {

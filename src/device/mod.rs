@@ -33,6 +33,7 @@ use crate::open::{Magic, Node, Open, Owner};
 use crate::pages::PageSource;
 use crate::slots::{Key, Slots};
 use crate::units::{Handle, Identity, PageCount, Uid};
+use crate::usage::Usage;
 
 pub use create::{CreateInfo, Dumb};
 pub use look::{ObjectCursor, ObjectView, OpenStats, Stats};
@@ -261,26 +262,43 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         };
         let (before, counted) = (object.holders.len(), object.usage());
         object.holders.update(open, change);
-        let (after, counts) = (object.holders.len(), object.usage());
+        let after = object.holders.len();
         if after == before {
             return;
         }
-        // Only with the second holder, coming or going, it counts differently for another one.
-        let other = object.holders.other(open).filter(|_| counts != counted);
         let state = self.opens.get_mut(open.0);
         if after > before {
             object.join(account);
-            state.into_iter().for_each(|state| state.usage.add(counts));
+            // What it counted as, so that recounting makes no difference between opens.
+            state.into_iter().for_each(|state| state.usage.add(counted));
+            self.recount(key, counted);
         } else {
             state
                 .into_iter()
                 .for_each(|state| state.usage.remove(counted));
+            self.recount(key, counted);
             self.leave(key, account);
         }
-        if let Some(other) = other.and_then(|other| self.opens.get_mut(other.0)) {
-            other.usage.remove(counted);
-            other.usage.add(counts);
+    }
+
+    /// An object that counted as this for each open that holds it may count as something else
+    /// now. Beyond [`FEW_HOLDERS`] it counts the same whatever happens, so few opens are touched.
+    ///
+    /// [`FEW_HOLDERS`]: crate::FEW_HOLDERS
+    fn recount(&mut self, key: Key, counted: Usage) {
+        let Some(object) = self.objects.get(key) else {
+            return;
+        };
+        let counts = object.usage();
+        if counts == counted {
+            return;
         }
+        object.holders.for_each(|open| {
+            if let Some(state) = self.opens.get_mut(open.0) {
+                state.usage.remove(counted);
+                state.usage.add(counts);
+            }
+        });
     }
 
     /// A user holds the object once less. Where it paid and others hold it still, the oldest of

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::events::{Event, Pressure};
 use crate::ids::{ObjectFdId, ObjectId, OpenId};
 use crate::pages::PageSource;
+use crate::slots::Key;
 use crate::units::{Handle, PageCount, Pid};
 
 /// What has happened that somebody may be waiting for.
@@ -117,6 +118,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             self.last_use += 1;
             let since = self.last_use;
             self.uses.insert(key, Use { count: 1, since });
+            self.set_at_work(key, true);
         }
         Ok(ObjectId(key))
     }
@@ -129,6 +131,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         working.count -= 1;
         if working.count == 0 {
             self.uses.remove(&object.0);
+            self.set_at_work(object.0, false);
             self.news.idle.push(object);
             self.end_if_unused(object.0);
         }
@@ -151,5 +154,13 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             object: ObjectId(object),
             since: working.since,
         }))
+    }
+
+    fn set_at_work(&mut self, key: Key, is_at_work: bool) {
+        if let Some(object) = self.objects.get_mut(key) {
+            let counted = object.usage();
+            object.is_at_work = is_at_work;
+            self.recount(key, counted);
+        }
     }
 }

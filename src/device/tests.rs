@@ -8,6 +8,7 @@ use core::cell::RefCell;
 
 mod events;
 mod quotas;
+mod usage;
 
 use super::*;
 use crate::MAX_OBJECT_PAGES;
