@@ -4,8 +4,13 @@
 //! under which key the platform knows them. It has one owner at a time (an object), is made by
 //! [`PageSource::allocate`] and ends in [`PageSource::free`]. This module does no allocation of
 //! its own and never touches the memory.
+//!
+//! Pages read as zero when they are handed out, and still do when they come back if nobody was
+//! ever told where they are. The set remembers that, so that pages which nobody had need not be
+//! cleared: [`PageSet::is_exposed`].
 
 use alloc::boxed::Box;
+use core::cell::Cell;
 
 use crate::units::{PAGE_SIZE, PageCount, PhysAddr, Uid, WindowAddr};
 use crate::user::UserSet;
@@ -68,13 +73,15 @@ impl Extents {
 #[must_use = "a page set that is dropped is lost: give it back with PageSource::free"]
 pub struct PageSet {
     key: u64,
-    pages: PageCount,
+    /// No object is larger.
+    pages: u32,
+    exposed: Cell<bool>,
     extents: Extents,
 }
 
 impl PageSet {
     /// A set of the pages in `extents`, which its source knows as `key`. `None` where there are
-    /// no pages, a run is empty or misaligned, or the runs are more than a page count can hold.
+    /// no pages, a run is empty or misaligned, or the runs are more than 2^32 − 1 pages.
     pub fn new(key: u64, extents: Extents) -> Option<Self> {
         let mut pages = PageCount::ZERO;
         for extent in extents.as_slice() {
@@ -84,9 +91,11 @@ impl PageSet {
             extent.start.checked_add(extent.pages)?;
             pages = pages.checked_add(extent.pages)?;
         }
-        (!pages.is_zero()).then_some(Self {
+        let pages = u32::try_from(pages.get()).ok()?;
+        (pages != 0).then_some(Self {
             key,
             pages,
+            exposed: Cell::new(false),
             extents,
         })
     }
@@ -98,12 +107,23 @@ impl PageSet {
 
     /// How many pages.
     pub fn pages(&self) -> PageCount {
-        self.pages
+        self.pages.into()
     }
 
-    /// Where they lie.
+    /// Where they lie. Whoever asks may have a device write there, so this exposes them.
     pub fn extents(&self) -> &[Extent] {
+        self.expose();
         self.extents.as_slice()
+    }
+
+    /// Somebody is about to be able to write to the pages.
+    pub fn expose(&self) {
+        self.exposed.set(true);
+    }
+
+    /// Whether anybody was ever able to write to the pages. While nobody was, they read as zero.
+    pub fn is_exposed(&self) -> bool {
+        self.exposed.get()
     }
 }
 
@@ -141,14 +161,15 @@ pub trait PageSource {
     fn allocate(&mut self, request: PageRequest) -> Result<PageSet, NotReady>;
 
     /// The daemon's own mapping of the set: every page of it backed, so that the kernel may be
-    /// told to map it into a client.
+    /// told to map it into a client. The caller has exposed the set.
     fn window(&mut self, set: &PageSet) -> Result<WindowAddr, NotReady>;
 
     /// Copies bytes of the set, from byte `offset`, into `bytes`. The caller has checked that the
     /// range lies inside the set.
     fn read(&mut self, set: &PageSet, offset: u64, bytes: &mut [u8]) -> Result<(), NotReady>;
 
-    /// Copies `bytes` into the set, from byte `offset`. The caller has checked the range.
+    /// Copies `bytes` into the set, from byte `offset`. The caller has checked the range and exposed
+    /// the set.
     fn write(&mut self, set: &PageSet, offset: u64, bytes: &[u8]) -> Result<(), NotReady>;
 
     /// Takes the pages back. `owner` is who they were allocated for. Cannot fail: what it cannot
@@ -199,7 +220,9 @@ mod tests {
         let set = PageSet::new(7, Extents::Many(runs)).unwrap();
         assert_eq!(set.pages().get(), 5);
         assert_eq!(set.key(), 7);
+        assert!(!set.is_exposed());
         assert_eq!(set.extents().len(), 2);
+        assert!(set.is_exposed(), "a device may have been told");
     }
 
     #[test]
@@ -208,5 +231,6 @@ mod tests {
         assert!(PageSet::new(0, Extents::One(run(0x1000, 0))).is_none());
         assert!(PageSet::new(0, Extents::One(run(0x1001, 1))).is_none());
         assert!(PageSet::new(0, Extents::One(run(!0xfff, 1))).is_none());
+        assert!(PageSet::new(0, Extents::One(run(0x1000, 1 << 32))).is_none());
     }
 }

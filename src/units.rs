@@ -80,6 +80,12 @@ impl PageCount {
     }
 }
 
+impl From<u32> for PageCount {
+    fn from(pages: u32) -> Self {
+        Self(pages.into())
+    }
+}
+
 impl fmt::Display for PageCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -88,6 +88,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             Mapper::Object(_) => false,
         };
         self.ledger.charge_mapped(account, pages, another)?;
+        set.expose();
         let window = self.source.window(set).map_err(Error::from);
         match window.and_then(|window| window.checked_add(first).ok_or(range)) {
             Ok(address) => {
@@ -156,8 +157,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
         let bytes = bytes.get(..length).filter(|bytes| !bytes.is_empty());
         let bytes = bytes.ok_or(Error::NoSpace)?;
-        self.source
-            .write(own_pages(&object.backing)?, offset, bytes)?;
+        let set = own_pages(&object.backing)?;
+        set.expose();
+        self.source.write(set, offset, bytes)?;
         Ok(length)
     }
 

@@ -43,6 +43,8 @@ struct Memory {
     fails: Option<(Event, NotReady)>,
     bytes: BTreeMap<u64, Vec<u8>>,
     made: u64,
+    /// Of sets that came back, whether they were exposed.
+    exposed: Vec<bool>,
 }
 
 impl World {
@@ -86,6 +88,7 @@ impl PageSource for World {
 
     fn window(&mut self, set: &PageSet) -> Result<WindowAddr, NotReady> {
         self.note(Window)?;
+        assert!(set.is_exposed());
         Ok(WindowAddr::new((set.key() << 32) as usize).unwrap())
     }
 
@@ -97,6 +100,7 @@ impl PageSource for World {
     }
 
     fn write(&mut self, set: &PageSet, offset: u64, bytes: &[u8]) -> Result<(), NotReady> {
+        assert!(set.is_exposed());
         let mut memory = self.0.borrow_mut();
         let from = offset as usize;
         let all = memory.bytes.get_mut(&set.key()).unwrap();
@@ -106,8 +110,11 @@ impl PageSource for World {
 
     fn free(&mut self, _: Uid, set: PageSet) {
         self.note(Free).unwrap();
-        let freed = self.0.borrow_mut().bytes.remove(&set.key());
-        assert!(freed.is_some(), "freed twice");
+        let mut memory = self.0.borrow_mut();
+        let freed = memory.bytes.remove(&set.key()).expect("freed twice");
+        let exposed = set.is_exposed();
+        assert!(exposed || freed.iter().all(|&byte| byte == 0));
+        memory.exposed.push(exposed);
     }
 }
 
@@ -526,6 +533,40 @@ fn bytes_are_read_and_written_up_to_the_end_of_the_object() {
         assert_eq!(device.write(fd, past, b"x"), Err(Error::NoSpace));
         assert_eq!(device.write(fd, past, b""), Ok(0));
     }
+}
+
+#[test]
+fn pages_that_nobody_could_write_to_come_back_as_such() {
+    let (world, mut device) = device();
+    let open = open(&mut device, 1);
+    let uses: [fn(&mut TestDevice, OpenId, Handle, ObjectFdId); 5] = [
+        |_, _, _, _| {},
+        |device, open, handle, _| {
+            device.map_offset(open, handle).unwrap();
+            device.flink(open, handle).unwrap();
+        },
+        |device, _, _, fd| {
+            assert_eq!(device.read(fd, 0, &mut [1; 8]), Ok(8));
+        },
+        |device, _, _, fd| {
+            assert_eq!(device.write(fd, 0, &[1; 8]), Ok(8));
+        },
+        |device, _, _, fd| {
+            let mapper = Mapper::Object(fd);
+            device.map(mapper, 0, PAGE_SIZE, false).unwrap();
+            device.unmap(mapper, 0, PAGE_SIZE);
+        },
+    ];
+    for what in uses {
+        let handle = create(&mut device, open, 1);
+        let rights = Rights { write: true };
+        let fd = device.export(open, handle, rights).unwrap();
+        what(&mut device, open, handle, fd);
+        device.close_object_fd(fd);
+        device.close_handle(open, handle).unwrap();
+    }
+    let exposed = take(&mut world.0.borrow_mut().exposed);
+    assert_eq!(exposed, [false, false, false, true, true]);
 }
 
 #[test]
