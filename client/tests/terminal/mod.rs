@@ -20,6 +20,7 @@ pub struct Terminal {
     programs: OwnedFd,
     screen: vt100::Parser,
     before: Termios,
+    was_a_screen: bool,
 }
 
 impl Terminal {
@@ -35,6 +36,7 @@ impl Terminal {
             before: tcgetattr(&pty.slave).unwrap(),
             keyboard: pty.master.into(),
             programs: pty.slave,
+            was_a_screen: false,
             screen: vt100::Parser::new(ROWS, COLUMNS, 0),
         }
     }
@@ -68,17 +70,21 @@ impl Terminal {
             assert_ne!(poll(&mut ready, patience).unwrap(), 0, "no {what}:\n{seen}");
             let mut bytes = [0; 4096];
             let length = self.keyboard.read(&mut bytes).unwrap();
-            self.screen.process(&bytes[..length]);
+            for byte in &bytes[..length] {
+                self.screen.process(&[*byte]);
+                self.was_a_screen |= self.screen.screen().alternate_screen();
+            }
         }
         self.screen.screen().contents()
     }
 
-    /// Panics where the terminal is not as it was before any program ran in it.
+    /// Panics where a program had no screen here, or the terminal is not as it was before.
     /// Returns what it shows.
     pub fn check_that_it_is_as_it_was(&mut self) -> String {
         let seen = self.wait("end of the screen", |screen| {
             !screen.alternate_screen() && !screen.hide_cursor()
         });
+        assert!(self.was_a_screen, "no screen:\n{seen}");
         assert_eq!(tcgetattr(&self.programs).unwrap(), self.before);
         seen
     }

@@ -159,7 +159,6 @@ mod tests {
             .env(ON_A_SCREEN, "1");
         let mut terminal = Terminal::new();
         let mut process = terminal.run(again);
-        terminal.wait("screen", |screen| screen.alternate_screen());
         assert_eq!(process.wait().unwrap().code(), Some(101));
         terminal.wait_for("a bug");
         let seen = terminal.check_that_it_is_as_it_was();
