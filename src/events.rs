@@ -51,7 +51,7 @@ pub enum Event {
     /// Root has set a limit.
     LimitChanged {
         /// Which: the server's number for it.
-        limit: u8,
+        limit: u32,
         /// What it is now.
         value: u64,
     },
@@ -105,7 +105,7 @@ impl Board {
     }
 
     /// Shows what a limit is now.
-    pub(crate) fn show_limit(&mut self, limit: u8, value: u64) {
+    pub(crate) fn show_limit(&mut self, limit: u32, value: u64) {
         self.show(Event::LimitChanged { limit, value });
     }
 

@@ -1,5 +1,6 @@
 //! What goes back: answers and the kernel's 16 bytes for them.
 
+use syscall::flag::EVENT_READ;
 use syscall::schemev2::{Cqe, CqeOpcode, NewFdFlags};
 
 use crate::fds::FdId;
@@ -55,6 +56,16 @@ impl Answer {
             tag: tag.0,
             result,
         }
+    }
+}
+
+/// What tells the kernel that a file has become readable. Nobody waits for it as for an answer.
+pub fn readable(fd: FdId) -> Cqe {
+    Cqe {
+        flags: CqeOpcode::SendFevent as u8,
+        extra_raw: [0; 3],
+        tag: EVENT_READ.bits() as u32,
+        result: fd.raw(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Requests that wait.
 //!
 //! Most requests are answered where they stand, without a future and without an allocation. One
-//! that has to wait (for pages, for a turn) becomes a boxed future here, in a slab, found again by
-//! its tag (Cancel) and by its file (close). Futures reach the server only through
+//! that has to wait (for pages, for an event, for a turn) becomes a boxed future here, in a slab,
+//! found again by its tag (Cancel) and by its file (close). Futures reach the server only through
 //! `Access::with`, so that no borrow of it survives an await; whatever was checked before an
 //! await is checked again after it, because the attempt is made again from the start.
 //!
@@ -22,7 +22,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
-use gem::pages::Ticket;
+use gem::Device;
 use gem::units::{Pid, Uid};
 use slab::Slab;
 use spin::Mutex;
@@ -32,7 +32,7 @@ use crate::answer::{Answer, Errno};
 use crate::fds::FdId;
 use crate::payload::Payload;
 use crate::platform::Platform;
-use crate::server::{Server, Stop};
+use crate::server::{Cause, Server, Stop};
 use crate::sqe::{Message, Request, Tag};
 
 /// How many waiting requests go on before the socket has its turn again.
@@ -50,7 +50,7 @@ pub enum Step {
 pub struct Access<P: Platform> {
     server: Rc<RefCell<Server<P>>>,
     request: Rc<RefCell<Request>>,
-    tickets: Rc<RefCell<Tickets>>,
+    waits: Rc<RefCell<Waits>>,
 }
 
 impl<P: Platform> Access<P> {
@@ -62,11 +62,11 @@ impl<P: Platform> Access<P> {
         )
     }
 
-    /// Ends when the platform has reported `ticket` as finished.
-    fn finished(&self, ticket: Ticket) -> impl Future<Output = ()> + use<P> {
-        Finished {
-            tickets: self.tickets.clone(),
-            ticket,
+    /// Ends when `cause` has happened.
+    fn happened(&self, cause: Cause) -> impl Future<Output = ()> + use<P> {
+        Happening {
+            waits: self.waits.clone(),
+            cause,
             place: None,
         }
     }
@@ -77,7 +77,7 @@ async fn again<P: Platform>(access: Access<P>, mut stop: Stop) -> Answer {
     loop {
         match stop {
             Stop::Refused(errno) => return Answer::Error(errno),
-            Stop::NotReady(ticket) => access.finished(ticket).await,
+            Stop::Wait(cause) => access.happened(cause).await,
             Stop::Turn => NextTurn::default().await,
         }
         match access.with(|server, request| server.attempt(request)) {
@@ -101,7 +101,7 @@ pub type Answers = Vec<(Tag, Answer)>;
 /// The server and the requests that wait for it.
 pub struct Executor<P: Platform> {
     server: Rc<RefCell<Server<P>>>,
-    tickets: Rc<RefCell<Tickets>>,
+    waits: Rc<RefCell<Waits>>,
     parked: Slab<Parked>,
     by_tag: BTreeMap<u32, usize>,
     by_file: BTreeSet<(FdId, usize)>,
@@ -115,7 +115,7 @@ impl<P: Platform + 'static> Executor<P> {
     pub fn new(server: Server<P>) -> Self {
         Self {
             server: Rc::new(RefCell::new(server)),
-            tickets: Rc::default(),
+            waits: Rc::default(),
             parked: Slab::new(),
             by_tag: BTreeMap::new(),
             by_file: BTreeSet::new(),
@@ -146,7 +146,7 @@ impl<P: Platform + 'static> Executor<P> {
     /// Runs the waiting requests that can go on, and adds their answers.
     #[inline]
     pub fn run_ready(&mut self, answers: &mut Answers) {
-        if self.server.borrow().has_finished() || self.has_ready() {
+        if self.has_ready() {
             self.run_round(answers);
         }
     }
@@ -155,17 +155,33 @@ impl<P: Platform + 'static> Executor<P> {
     /// so do many.
     #[cold]
     fn run_round(&mut self, answers: &mut Answers) {
-        let finished = self.server.borrow_mut().take_finished();
-        self.tickets.borrow_mut().finish(finished);
+        let happened = self.server.borrow_mut().take_happened();
+        for (fd, errno) in happened.ended {
+            self.dismiss_all_on(fd, errno, answers);
+        }
+        self.waits.borrow_mut().wake(happened.causes);
         for key in self.ready.take(ROUND) {
             self.poll(key, answers);
         }
     }
 
-    /// Whether a waiting request can go on without anything new from the kernel.
+    /// Whether there is something to do without anything new from the kernel.
     #[inline]
     pub fn has_ready(&self) -> bool {
-        !self.parked.is_empty() && !self.ready.0.lock().is_empty()
+        self.server.borrow().has_happened()
+            || !self.parked.is_empty() && !self.ready.0.lock().is_empty()
+    }
+
+    /// A file that the kernel is to be told of, because it has become readable; each one told once.
+    #[inline]
+    pub fn next_readable(&mut self) -> Option<FdId> {
+        self.server.borrow_mut().next_readable()
+    }
+
+    /// A turn with the memory manager, for whoever drives hardware. What it does wakes those who
+    /// wait for it at the next [`Executor::run_ready`].
+    pub fn with_device<T>(&mut self, turn: impl FnOnce(&mut Device<P::Pages>) -> T) -> T {
+        turn(self.server.borrow_mut().device_mut())
     }
 
     /// Whether the daemon was told to leave.
@@ -173,8 +189,10 @@ impl<P: Platform + 'static> Executor<P> {
         self.server.borrow().is_leaving()
     }
 
-    /// Answers everything that waits with ENODEV: the server is leaving.
+    /// Answers everything that waits with ENODEV, and wakes who waits in the kernel: the server is
+    /// leaving.
     pub fn dismiss_all(&mut self, answers: &mut Answers) {
+        self.server.borrow_mut().say_farewell();
         let keys: Vec<usize> = self.parked.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.dismiss(key, Errno(ENODEV), answers);
@@ -190,10 +208,7 @@ impl<P: Platform + 'static> Executor<P> {
     fn attempt(&mut self, request: &mut Request, answers: &mut Answers) -> Option<Stop> {
         let attempt = self.server.borrow_mut().attempt(request);
         match attempt {
-            Ok(answer) => {
-                answers.push((request.tag, answer));
-                self.cancel_revoked(answers);
-            }
+            Ok(answer) => answers.push((request.tag, answer)),
             Err(Stop::Refused(errno)) => answers.push((request.tag, Answer::Error(errno))),
             Err(stop) => return Some(stop),
         }
@@ -203,16 +218,17 @@ impl<P: Platform + 'static> Executor<P> {
     #[cold]
     fn park(&mut self, request: Request, stop: Stop, answers: &mut Answers) {
         let (tag, fd) = (request.tag, request.fd);
-        let user = match self.may_wait(fd, request.caller) {
+        let user = match self.may_wait(fd, request.caller, answers) {
             Ok(user) => user,
             Err(errno) => return answers.push((tag, Answer::Error(errno))),
         };
         *self.by_user.entry(user).or_default() += 1;
+        self.server.borrow_mut().waiting += 1;
         let request = Rc::new(RefCell::new(request));
         let access = Access {
             server: self.server.clone(),
             request: request.clone(),
-            tickets: self.tickets.clone(),
+            waits: self.waits.clone(),
         };
         let key = self.parked.insert(Parked {
             user,
@@ -226,16 +242,39 @@ impl<P: Platform + 'static> Executor<P> {
 
     /// Whether one more request may wait on this file; the user whose it is. EMFILE where there
     /// are enough: on the file, whoever made them, or of the caller's user.
-    fn may_wait(&self, fd: FdId, caller: Pid) -> Result<Uid, Errno> {
-        let mut server = self.server.borrow_mut();
-        let user = server.user(caller)?;
-        let limits = server.device().limits();
-        let on_file = self.waiting_on(fd).count();
-        let of_user = self.by_user.get(&user).copied().unwrap_or(0);
-        if on_file >= limits.waiting_per_open as usize || of_user >= limits.waiting_per_uid {
-            return Err(Errno(EMFILE));
+    fn may_wait(&mut self, fd: FdId, caller: Pid, answers: &mut Answers) -> Result<Uid, Errno> {
+        let user = self.server.borrow_mut().user(caller)?;
+        if !self.has_room(fd, user) {
+            self.bury(fd, answers);
+            if !self.has_room(fd, user) {
+                return Err(Errno(EMFILE));
+            }
         }
         Ok(user)
+    }
+
+    fn has_room(&self, fd: FdId, user: Uid) -> bool {
+        let server = self.server.borrow();
+        let limits = server.device().limits();
+        let of_user = self.by_user.get(&user).copied().unwrap_or(0);
+        self.waiting_on(fd).count() < limits.waiting_per_open as usize
+            && of_user < limits.waiting_per_uid
+    }
+
+    /// Answers what waits on a file for processes that are gone. The kernel says nothing of them
+    /// as long as another process has the file.
+    fn bury(&mut self, fd: FdId, answers: &mut Answers) {
+        let is_dead = |key: &usize| {
+            let caller = self
+                .parked
+                .get(*key)
+                .map(|parked| parked.request.borrow().caller);
+            caller.is_some_and(|caller| self.server.borrow_mut().user(caller).is_err())
+        };
+        let dead: Vec<usize> = self.waiting_on(fd).filter(is_dead).collect();
+        for key in dead {
+            self.dismiss(key, Errno(ECANCELED), answers);
+        }
     }
 
     fn poll(&mut self, key: usize, answers: &mut Answers) {
@@ -265,25 +304,15 @@ impl<P: Platform + 'static> Executor<P> {
     }
 
     fn closed(&mut self, fd: FdId, answers: &mut Answers) {
-        let keys: Vec<usize> = self.waiting_on(fd).collect();
-        for key in keys {
-            self.dismiss(key, Errno(ECANCELED), answers);
-        }
+        self.dismiss_all_on(fd, Errno(ECANCELED), answers);
         self.server.borrow_mut().close(fd);
     }
 
-    /// What waits on files that were revoked waits no longer.
-    fn cancel_revoked(&mut self, answers: &mut Answers) {
-        while let Some(fd) = self.next_revoked() {
-            let keys: Vec<usize> = self.waiting_on(fd).collect();
-            for key in keys {
-                self.dismiss(key, Errno(ECANCELED), answers);
-            }
+    fn dismiss_all_on(&mut self, fd: FdId, errno: Errno, answers: &mut Answers) {
+        let keys: Vec<usize> = self.waiting_on(fd).collect();
+        for key in keys {
+            self.dismiss(key, errno, answers);
         }
-    }
-
-    fn next_revoked(&self) -> Option<FdId> {
-        self.server.borrow_mut().next_revoked()
     }
 
     fn waiting_on(&self, fd: FdId) -> impl Iterator<Item = usize> + '_ {
@@ -309,6 +338,7 @@ impl<P: Platform + 'static> Executor<P> {
             return;
         };
         drop(future);
+        self.server.borrow_mut().waiting -= 1;
         if let Some(count) = self.by_user.get_mut(&user) {
             *count -= 1;
             if *count == 0 {
@@ -323,54 +353,54 @@ impl<P: Platform + 'static> Executor<P> {
     }
 }
 
-/// Work that waiting requests wait for.
+/// Who waits for what.
 #[derive(Default)]
-struct Tickets {
+struct Waits {
     waiting: BTreeMap<Place, Waker>,
     last: u64,
 }
 
 /// What somebody waits for, and which of those who do that is; never used twice.
-type Place = (Ticket, u64);
+type Place = (Cause, u64);
 
-impl Tickets {
-    fn finish(&mut self, tickets: Vec<Ticket>) {
-        for ticket in tickets {
-            let of_ticket = (ticket, 0)..=(ticket, u64::MAX);
-            for (_, waker) in self.waiting.extract_if(of_ticket, |_, _| true) {
+impl Waits {
+    fn wake(&mut self, causes: Vec<Cause>) {
+        for cause in causes {
+            let of_cause = (cause, 0)..=(cause, u64::MAX);
+            for (_, waker) in self.waiting.extract_if(of_cause, |_, _| true) {
                 waker.wake();
             }
         }
     }
 
-    fn wait(&mut self, ticket: Ticket, waker: Waker) -> Place {
+    fn wait(&mut self, cause: Cause, waker: Waker) -> Place {
         self.last += 1;
-        let place = (ticket, self.last);
+        let place = (cause, self.last);
         self.waiting.insert(place, waker);
         place
     }
 }
 
-/// Waits for a ticket. Dropped, it waits no longer: a request that is made and cancelled over and
-/// over while some work takes long leaves nothing behind.
-struct Finished {
-    tickets: Rc<RefCell<Tickets>>,
-    ticket: Ticket,
+/// Waits until something has happened. Dropped, it waits no longer: a request that is made and
+/// cancelled over and over while some work takes long leaves nothing behind.
+struct Happening {
+    waits: Rc<RefCell<Waits>>,
+    cause: Cause,
     /// `None` until it is polled.
     place: Option<Place>,
 }
 
-impl Future for Finished {
+impl Future for Happening {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Some(place) = self.place else {
             let waker = context.waker().clone();
-            let place = self.tickets.borrow_mut().wait(self.ticket, waker);
+            let place = self.waits.borrow_mut().wait(self.cause, waker);
             self.place = Some(place);
             return Poll::Pending;
         };
-        if self.tickets.borrow().waiting.contains_key(&place) {
+        if self.waits.borrow().waiting.contains_key(&place) {
             Poll::Pending
         } else {
             Poll::Ready(())
@@ -378,10 +408,10 @@ impl Future for Finished {
     }
 }
 
-impl Drop for Finished {
+impl Drop for Happening {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.tickets.borrow_mut().waiting.remove(&place);
+            self.waits.borrow_mut().waiting.remove(&place);
         }
     }
 }
@@ -433,8 +463,9 @@ impl Wake for Wakeup {
 mod tests {
     use super::*;
     use alloc::vec;
+    use gem::pages::Ticket;
 
-    fn poll(future: &mut Finished) -> Poll<()> {
+    fn poll(future: &mut Happening) -> Poll<()> {
         Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -457,10 +488,10 @@ mod tests {
 
     #[test]
     fn who_waits_no_longer_leaves_nothing_behind() {
-        let tickets: Rc<RefCell<Tickets>> = Rc::default();
-        let wait = |ticket| Finished {
-            tickets: tickets.clone(),
-            ticket: Ticket(ticket),
+        let waits: Rc<RefCell<Waits>> = Rc::default();
+        let wait = |ticket| Happening {
+            waits: waits.clone(),
+            cause: Cause::Finished(Ticket(ticket)),
             place: None,
         };
         let (mut first, mut second, mut other) = (wait(1), wait(1), wait(2));
@@ -468,11 +499,11 @@ mod tests {
             assert_eq!(poll(future), Poll::Pending);
         }
         drop(first);
-        assert_eq!(tickets.borrow().waiting.len(), 2);
-        tickets.borrow_mut().finish(vec![Ticket(1)]);
+        assert_eq!(waits.borrow().waiting.len(), 2);
+        waits.borrow_mut().wake(vec![Cause::Finished(Ticket(1))]);
         assert_eq!(poll(&mut second), Poll::Ready(()));
         assert_eq!(poll(&mut other), Poll::Pending);
         drop((second, other));
-        assert!(tickets.borrow().waiting.is_empty());
+        assert!(waits.borrow().waiting.is_empty());
     }
 }

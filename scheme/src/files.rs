@@ -10,6 +10,8 @@
 //! The server's own files are not counted and never dropped.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::mem::take;
 
 use gem::units::Uid;
 
@@ -37,6 +39,8 @@ pub struct Files<T> {
     /// Files that are nobody's, oldest first.
     nobodys: BTreeMap<u64, FdId>,
     nobodys_max: usize,
+    /// Files that were dropped since somebody asked.
+    dropped: Vec<FdId>,
     opened: u64,
     /// How many files each user has; never 0.
     of_user: BTreeMap<Uid, usize>,
@@ -49,6 +53,7 @@ impl<T> Files<T> {
             fds: Fds::new(limit),
             nobodys: BTreeMap::new(),
             nobodys_max,
+            dropped: Vec::new(),
             opened: 0,
             of_user: BTreeMap::new(),
         }
@@ -153,6 +158,11 @@ impl<T> Files<T> {
         Some(file)
     }
 
+    /// Files that were dropped since this was last asked: nobody has closed them.
+    pub fn take_dropped(&mut self) -> Vec<FdId> {
+        take(&mut self.dropped)
+    }
+
     /// A file that is nobody's gives way where there is no room.
     fn make_room(&mut self) {
         if self.fds.left() == 0 {
@@ -163,6 +173,7 @@ impl<T> Files<T> {
     fn drop_oldest(&mut self) {
         if let Some((_, oldest)) = self.nobodys.pop_first() {
             self.fds.remove(oldest);
+            self.dropped.push(oldest);
         }
     }
 
@@ -180,7 +191,6 @@ impl<T> Files<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     const ALICE: Uid = Uid(1000);
     const BOB: Uid = Uid(1001);
@@ -214,6 +224,7 @@ mod tests {
         let [first, second, third, fourth] = [2, 3, 4, 5].map(|file| files.insert(file).unwrap());
         assert!(files.look(first).is_none());
         assert_eq!(files.remove(first), None);
+        assert_eq!(files.take_dropped(), [first]);
         for (id, owned) in [(own, true), (used, true), (second, false), (fourth, false)] {
             assert_eq!(files.look(id).map(|(_, owned)| owned), Some(owned));
         }

@@ -15,7 +15,7 @@ use syscall::error::{EAGAIN, EINTR, EMFILE};
 use syscall::flag::{F_SETFL, O_NONBLOCK};
 use syscall::schemev2::{Cqe, Sqe};
 
-use crate::answer::Errno;
+use crate::answer::{self, Errno};
 use crate::executor::{Answers, Executor};
 use crate::platform::Platform;
 use crate::server::Server;
@@ -121,6 +121,9 @@ impl<P: Platform + 'static> Service<P> {
         }
         for (tag, answer) in self.answers.drain(..) {
             self.cqes.push(answer.cqe(tag));
+        }
+        while let Some(fd) = self.executor.next_readable() {
+            self.cqes.push(answer::readable(fd));
         }
         write(self.socket.inner().raw(), &self.cqes);
         self.cqes.clear();

@@ -6,11 +6,12 @@
 //! no operation of ours is gets its errno here.
 
 use bitflags::bitflags;
+use gem::Working;
 use gem::units::Pid;
 use gem_wire::path::{Export, Path};
 use gem_wire::{Malformed, drm, native};
 use syscall::error::{EINVAL, ENOENT, EOPNOTSUPP};
-use syscall::flag::{F_GETFL, F_SETFL, MapFlags, StdFsCallKind};
+use syscall::flag::{EVENT_READ, F_GETFL, F_SETFL, MapFlags, O_NONBLOCK, StdFsCallKind};
 use syscall::schemev2::{Opcode, Sqe, SqeFlags};
 
 use crate::answer::Errno;
@@ -73,8 +74,13 @@ pub enum Operation {
     Open(Path, OpenFlags),
     /// An fd on one of this node's objects (dup with a path).
     Export(Export),
-    /// Fill the payload with bytes from `offset`; `None` where the file has no position.
-    Read(Option<u64>),
+    /// Fill the payload.
+    Read {
+        /// From here on; `None` where the file has no position.
+        offset: Option<u64>,
+        /// Whether the caller would rather wait than get nothing (no O_NONBLOCK).
+        wait: bool,
+    },
     /// Take the payload's bytes to `offset`.
     Write(Option<u64>),
     /// How long is it?
@@ -83,8 +89,16 @@ pub enum Operation {
     Stat,
     /// The path into the payload.
     Fpath,
-    /// Wait until it is idle.
-    Sync,
+    /// Wait until it is idle. `since`: what the request has found at work and waits for.
+    Sync {
+        /// `None` in a request that has not waited yet.
+        since: Option<Working>,
+    },
+    /// Tell the kernel when there is something to read (`read`), and whether there is now.
+    Watch {
+        /// Whether reading is what the caller waits for, among other things perhaps.
+        read: bool,
+    },
     /// Directory entries after this opaque id into the payload.
     Entries(u64),
     /// F_GETFL and F_SETFL: the kernel does the work, if we agree.
@@ -200,12 +214,20 @@ fn operation(opcode: Opcode, sqe: &Sqe, payload: &Payload) -> Result<Operation, 
     match opcode {
         Opcode::OpenAt => open(payload, sqe.args[3]),
         Opcode::Dup => export(payload),
-        Opcode::Read => Ok(Operation::Read(position(sqe.args[3]))),
+        Opcode::Read => Ok(Operation::Read {
+            offset: position(sqe.args[3]),
+            wait: sqe.args[4] & O_NONBLOCK as u64 == 0,
+        }),
         Opcode::Write => Ok(Operation::Write(position(sqe.args[3]))),
         Opcode::Fsize => Ok(Operation::Size),
         Opcode::Fstat => Ok(Operation::Stat),
         Opcode::Fpath => Ok(Operation::Fpath),
-        Opcode::Fsync => Ok(Operation::Sync),
+        Opcode::Fsync => Ok(Operation::Sync { since: None }),
+        // The kernel asks for all that anybody who has the file waits for. What is more than we
+        // have is no reason to refuse the rest.
+        Opcode::Fevent => Ok(Operation::Watch {
+            read: sqe.args[1] & EVENT_READ.bits() as u64 != 0,
+        }),
         Opcode::Getdents => Ok(Operation::Entries(sqe.args[4])),
         Opcode::Fcntl => match sqe.args[1] as usize {
             F_GETFL | F_SETFL => Ok(Operation::StatusFlags),
@@ -348,7 +370,7 @@ fn drm_call(words: [u64; 3], payload: &Payload) -> Result<drm::Call, Errno> {
 fn std_fs_call(kind: u64, first: u64) -> Result<Operation, Errno> {
     match StdFsCallKind::try_from_raw(kind as u8) {
         Some(StdFsCallKind::Fstat) => Ok(Operation::Stat),
-        Some(StdFsCallKind::Fsync) => Ok(Operation::Sync),
+        Some(StdFsCallKind::Fsync) => Ok(Operation::Sync { since: None }),
         Some(StdFsCallKind::Getdents) => Ok(Operation::Entries(first)),
         _ => Err(Errno(EOPNOTSUPP)),
     }

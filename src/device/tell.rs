@@ -50,6 +50,17 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         take(&mut self.news)
     }
 
+    /// Whether [`Device::take_news`] would say anything.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        let News {
+            readable,
+            announced,
+            idle,
+        } = &self.news;
+        !readable.is_empty() || *announced || !idle.is_empty()
+    }
+
     /// Tells an open that the pages behind one of its user pointers were taken away by `by`
     /// (`None`: by the server). An open that is closed or revoked is told nothing.
     pub fn post_revoked(&mut self, open: OpenId, handle: Handle, by: Option<Pid>) {
@@ -79,7 +90,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
 
     /// Tells every open what a limit is now, by the server's number for it; only the newest value
     /// of each limit is kept.
-    pub fn announce_limit(&mut self, limit: u8, value: u64) {
+    pub fn announce_limit(&mut self, limit: u32, value: u64) {
         self.board.show_limit(limit, value);
         self.news.announced = true;
     }

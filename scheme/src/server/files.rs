@@ -7,7 +7,7 @@ use syscall::error::{EACCES, EEXIST, EINVAL, EISDIR, ENODEV, ENOENT, ENOTDIR, EO
 use syscall::flag::{MODE_CHR, MODE_DIR, MODE_FILE};
 
 use super::text::{Directory, Listing, Text};
-use super::{File, Reply, Server, Stop, name};
+use super::{File, NodeFile, Reply, Server, Stop, name};
 use crate::answer::{Answer, Errno};
 use crate::authority::Right;
 use crate::payload::Payload;
@@ -27,8 +27,8 @@ impl<P: Platform> Server<P> {
         let file = match path {
             Path::Root => File::Root,
             Path::Clients => File::Clients,
-            Path::Card => File::Node(Node::Primary, rights, None),
-            Path::Render => File::Node(Node::Render, rights, None),
+            Path::Card => File::Node(NodeFile::new(Node::Primary, rights)),
+            Path::Render => File::Node(NodeFile::new(Node::Render, rights)),
             Path::Stats => File::Text(Text::Stats, Listing::default()),
             Path::Objects => File::Text(Text::Objects, Listing::default()),
             Path::Client(id) => File::Text(Text::Client(self.client(id)?), Listing::default()),
@@ -63,6 +63,7 @@ impl<P: Platform> Server<P> {
         }
         let positioned = matches!(file, File::Text(..));
         let id = self.files.insert(file)?;
+        self.drops();
         Ok(Answer::File { id, positioned })
     }
 
@@ -77,7 +78,9 @@ impl<P: Platform> Server<P> {
             // Nobody's open has no handle on anything.
             Operation::Map { .. } => Err(Errno(EACCES).into()),
             Operation::Fpath => fpath(&mut request.payload, format_args!("{path}")),
-            Operation::Read(_) | Operation::Write(_) | Operation::Size => Err(Errno(EINVAL).into()),
+            Operation::Read { wait, .. } => self.read_events(wait, request),
+            Operation::Watch { read } => Ok(self.watch(request.fd, read)),
+            Operation::Write(_) | Operation::Size => Err(Errno(EINVAL).into()),
             Operation::Entries(_) => Err(Errno(ENOTDIR).into()),
             operation => common(operation),
         }
@@ -96,6 +99,7 @@ impl<P: Platform> Server<P> {
                 format_args!("/scheme/gem/object/{number}"),
             ),
             Operation::Size => Ok(Answer::Value(info.pages.bytes())),
+            Operation::Sync { since } => self.sync(object, since, request),
             Operation::Entries(_) | Operation::Open(..) => Err(Errno(ENOTDIR).into()),
             operation => common(operation),
         }
@@ -119,7 +123,7 @@ impl<P: Platform> Server<P> {
                 &mut request.payload,
                 format_args!("/scheme/gem/{}", directory.path()),
             ),
-            (_, Operation::Read(_) | Operation::Write(_)) => Err(Errno(EISDIR).into()),
+            (_, Operation::Read { .. } | Operation::Write(_)) => Err(Errno(EISDIR).into()),
             (_, Operation::Size) => Err(Errno(EINVAL).into()),
             (_, Operation::Map { .. }) => Err(Errno(ENODEV).into()),
             (_, operation) => common(operation),
@@ -128,7 +132,7 @@ impl<P: Platform> Server<P> {
 
     pub(super) fn on_text(&mut self, text: Text, request: &mut Request) -> Reply {
         match request.operation {
-            Operation::Read(offset) => {
+            Operation::Read { offset, .. } => {
                 self.read_text(request.fd, offset, request.caller, &mut request.payload)
             }
             Operation::Write(_) => Err(Errno(EACCES).into()),
@@ -148,8 +152,9 @@ impl<P: Platform> Server<P> {
 /// What is the same for every file.
 fn common(operation: Operation) -> Reply {
     match operation {
-        // Nothing is ever busy: there is no GPU yet whose work could be waited for.
-        Operation::Sync | Operation::StatusFlags | Operation::Unmap { .. } => Ok(Answer::DONE),
+        Operation::Sync { .. } | Operation::StatusFlags | Operation::Unmap { .. } => {
+            Ok(Answer::DONE)
+        }
         Operation::Export(_) | Operation::Kick | Operation::Shutdown => Err(Errno(EINVAL).into()),
         _ => Err(Errno(EOPNOTSUPP).into()),
     }

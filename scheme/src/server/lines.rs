@@ -16,11 +16,12 @@ pub(super) const OBJECTS: &str =
     "object pages owner caching handles holders fds mapped name offset extents first\n";
 
 /// Totals, what the reader's user has of them, and limits.
-pub(super) fn stats(stats: &Stats, reader: &Account, files: usize) -> String {
+pub(super) fn stats(stats: &Stats, reader: &Account, files: usize, waiting: usize) -> String {
     let mut text = String::new();
     for (key, value) in [
         ("opens", stats.opens as u64),
         ("files", files as u64),
+        ("waiting", waiting as u64),
         ("objects", stats.objects as u64),
         ("handles", stats.handles),
         ("object-fds", stats.object_fds as u64),

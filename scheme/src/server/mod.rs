@@ -4,10 +4,11 @@
 //! attempt either succeeds, changes nothing and says why, or changes nothing and says what it
 //! waits for; the executor repeats those from the start. Handlers are split by what they serve:
 //! `native` and `drm` for calls on nodes, `files` for what every file can do, `memory` for
-//! mappings, `rule` for what root does, `text` for what people read and `lines` for
-//! what it says.
+//! mappings, `events` for what clients wait for, `rule` for what root does, `text` for what people
+//! read and `lines` for what it says.
 
 mod drm;
+mod events;
 mod files;
 mod lines;
 mod memory;
@@ -16,11 +17,10 @@ mod rule;
 mod text;
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
 use gem::pages::Ticket;
 use gem::units::{Identity, Pid, Uid};
-use gem::{Config, Device, Node, ObjectFdId, OpenId, Rights};
+use gem::{Config, Device, Node, ObjectFdId, ObjectId, OpenId, Rights};
 use syscall::error::{EACCES, EBADF, EINVAL, EMFILE, ENOENT, EOPNOTSUPP};
 
 use crate::answer::{Answer, Errno};
@@ -29,6 +29,8 @@ use crate::fds::{FdId, Full};
 use crate::files::Files;
 use crate::platform::Platform;
 use crate::sqe::{Operation, Request};
+pub use events::Happened;
+use events::{News, Watch};
 use text::{Listing, Text};
 
 /// The most files that may be open at a time, all clients together. A node costs nothing but its
@@ -43,10 +45,22 @@ pub const MAX_NOBODYS: usize = 1 << 10;
 pub enum Stop {
     /// It will not be done.
     Refused(Errno),
-    /// It can be done when the platform has finished this work.
-    NotReady(Ticket),
+    /// It can be done when this has happened.
+    Wait(Cause),
     /// It has taken long enough: others first, then go on.
     Turn,
+}
+
+/// What a request waits for. That it has happened means only that the request is worth another
+/// attempt.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Cause {
+    /// The platform has finished this work.
+    Finished(Ticket),
+    /// There are events to read on this file.
+    Readable(FdId),
+    /// This object was idle.
+    Idle(ObjectId),
 }
 
 impl From<Errno> for Stop {
@@ -58,7 +72,7 @@ impl From<Errno> for Stop {
 impl From<gem::Error> for Stop {
     fn from(error: gem::Error) -> Self {
         match error {
-            gem::Error::NotReady(ticket) => Self::NotReady(ticket),
+            gem::Error::NotReady(ticket) => Self::Wait(Cause::Finished(ticket)),
             error => {
                 log::debug!("refused: {error}");
                 Self::Refused(error.into())
@@ -81,15 +95,35 @@ enum File {
     Root,
     /// The directory of opens.
     Clients,
-    /// A DRM node, and whether it was opened for writing. `None` until its first call says whose
-    /// it is.
-    Node(Node, Rights, Option<OpenId>),
+    /// A DRM node.
+    Node(NodeFile),
     /// An object.
     Object(ObjectFdId),
     /// Something to read, and how far that has come.
     Text(Text, Listing),
     /// The daemon's own way to its socket thread; no client ever has one.
     Control,
+}
+
+/// An open node, as far as the memory manager need not know.
+struct NodeFile {
+    node: Node,
+    /// Whether it was opened for writing.
+    rights: Rights,
+    /// `None` until its first call says whose it is.
+    open: Option<OpenId>,
+    watch: Watch,
+}
+
+impl NodeFile {
+    fn new(node: Node, rights: Rights) -> Self {
+        Self {
+            node,
+            rights,
+            open: None,
+            watch: Watch::default(),
+        }
+    }
 }
 
 /// The state of the daemon.
@@ -99,9 +133,10 @@ pub struct Server<P: Platform> {
     files: Files<File>,
     /// The file of each open, for whoever wants something of an open by its number.
     nodes: BTreeMap<OpenId, FdId>,
-    /// Files whose open was revoked: what waits on them is to be cancelled.
-    revoked: Vec<FdId>,
-    finished: Vec<Ticket>,
+    /// What has happened since the executor asked.
+    news: News,
+    /// How many requests wait: the executor counts them.
+    pub(crate) waiting: usize,
     leaving: bool,
 }
 
@@ -113,8 +148,8 @@ impl<P: Platform> Server<P> {
             platform,
             files: Files::new(MAX_FILES, MAX_NOBODYS),
             nodes: BTreeMap::new(),
-            revoked: Vec::new(),
-            finished: Vec::new(),
+            news: News::default(),
+            waiting: 0,
             leaving: false,
         }
     }
@@ -129,17 +164,6 @@ impl<P: Platform> Server<P> {
         self.files.insert_own(File::Control)
     }
 
-    /// Whether the platform has finished work since [`Server::take_finished`] was last asked.
-    #[inline]
-    pub fn has_finished(&self) -> bool {
-        !self.finished.is_empty()
-    }
-
-    /// Work that the platform has finished since this was last asked.
-    pub fn take_finished(&mut self) -> Vec<Ticket> {
-        core::mem::take(&mut self.finished)
-    }
-
     /// Whether the daemon was told to leave.
     pub fn is_leaving(&self) -> bool {
         self.leaving
@@ -148,6 +172,11 @@ impl<P: Platform> Server<P> {
     /// The state of the memory manager, to look at.
     pub fn device(&self) -> &Device<P::Pages> {
         &self.device
+    }
+
+    /// The state of the memory manager, for whoever drives hardware.
+    pub fn device_mut(&mut self) -> &mut Device<P::Pages> {
+        &mut self.device
     }
 
     /// Does what the request asks, if it may and can be done now.
@@ -160,8 +189,12 @@ impl<P: Platform> Server<P> {
             return self.attempt(request);
         }
         match *file {
-            File::Node(_, rights, Some(open)) => self.on_node(open, rights, request),
-            File::Node(node, _, None) => self.on_any_node(node, 0, request),
+            File::Node(NodeFile {
+                rights,
+                open: Some(open),
+                ..
+            }) => self.on_node(open, rights, request),
+            File::Node(NodeFile { node, .. }) => self.on_any_node(node, 0, request),
             File::Object(object) => self.on_object(object, request),
             File::Root => self.on_directory(text::Directory::Root, request),
             File::Clients => self.on_directory(text::Directory::Clients, request),
@@ -173,7 +206,9 @@ impl<P: Platform> Server<P> {
     /// The kernel has no more use for this file, nor for anything mapped through it.
     pub fn close(&mut self, fd: FdId) {
         match self.files.remove(fd) {
-            Some(File::Node(_, _, Some(open))) => {
+            Some(File::Node(NodeFile {
+                open: Some(open), ..
+            })) => {
                 self.nodes.remove(&open);
                 self.device.close(open);
             }
@@ -215,7 +250,9 @@ impl<P: Platform> Server<P> {
             Operation::Unmap { offset, size } => {
                 self.unmap(gem::Mapper::Object(object), offset, size)
             }
-            Operation::Read(offset) => self.read_object(object, offset, &mut request.payload),
+            Operation::Read { offset, .. } => {
+                self.read_object(object, offset, &mut request.payload)
+            }
             Operation::Write(offset) => self.write_object(object, offset, &mut request.payload),
             _ => self.on_any_object(object, request),
         }
@@ -225,7 +262,7 @@ impl<P: Platform> Server<P> {
         match request.operation {
             Operation::Kick => {
                 let pages = self.device.source_mut();
-                self.platform.finished(pages, &mut self.finished);
+                self.platform.finished(pages, &mut self.news.finished);
                 Ok(Answer::DONE)
             }
             Operation::Shutdown => {
@@ -240,16 +277,17 @@ impl<P: Platform> Server<P> {
     #[cold]
     fn bind(&mut self, fd: FdId, caller: Pid) -> Result<(), Stop> {
         let identity = self.identity(caller)?;
-        let Some(&mut File::Node(node, ..)) = self.files.get_mut(fd) else {
+        let Some(File::Node(NodeFile { node, .. })) = self.files.get_mut(fd) else {
             return Ok(self.files.bind(fd, identity.uid)?);
         };
+        let node = *node;
         let open = self.device.open(node)?;
         if let Err(stop) = self.introduce(fd, open, node, identity) {
             self.device.close(open);
             return Err(stop);
         }
-        if let Some(File::Node(_, _, bound)) = self.files.get_mut(fd) {
-            *bound = Some(open);
+        if let Some(File::Node(file)) = self.files.get_mut(fd) {
+            file.open = Some(open);
             self.nodes.insert(open, fd);
         }
         Ok(())
@@ -297,7 +335,7 @@ fn claims(file: &File, operation: Operation) -> bool {
             operation,
             Native(_) | Drm(_) | Import { .. } | Export(_) | Open(..)
         ),
-        _ => matches!(operation, Read(_) | Entries(_) | Open(..)),
+        _ => matches!(operation, Read { .. } | Entries(_) | Open(..)),
     }
 }
 

@@ -17,7 +17,8 @@ use gem::pages::Caching;
 /// What this server can do.
 const FEATURES: Features = Features::BUFFERS
     .union(Features::NAMES)
-    .union(Features::PRIME);
+    .union(Features::PRIME)
+    .union(Features::EVENTS);
 
 impl<P: Platform> Server<P> {
     pub(super) fn native(&mut self, open: OpenId, call: Call) -> Reply {
@@ -89,7 +90,9 @@ impl<P: Platform> Server<P> {
     /// Gives a new object fd its file, or takes it back.
     pub(super) fn object_file(&mut self, open: OpenId, object: gem::ObjectFdId) -> Reply {
         let owner = self.device.identity(open).ok_or(Errno(EBADF))?;
-        match self.files.insert_for(owner.uid, File::Object(object)) {
+        let inserted = self.files.insert_for(owner.uid, File::Object(object));
+        self.drops();
+        match inserted {
             Ok(id) => Ok(Answer::File {
                 id,
                 positioned: true,

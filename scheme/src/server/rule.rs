@@ -7,7 +7,6 @@ use syscall::error::{EINVAL, ENODEV, ENOENT};
 
 use super::{Server, Stop};
 use crate::answer::Errno;
-use crate::fds::FdId;
 use crate::platform::Platform;
 use crate::sqe::Operation;
 
@@ -17,7 +16,11 @@ impl<P: Platform> Server<P> {
         let mut limits = *self.device.limits();
         set(&mut limits, limit, value).ok_or(Errno(EINVAL))?;
         log::info!("limit {limit}: {value}");
+        let changes = get(self.device.limits(), limit) != value;
         self.device.set_limits(limits);
+        if changes {
+            self.device.announce_limit(limit.number() as u32, value);
+        }
         Ok(())
     }
 
@@ -26,7 +29,9 @@ impl<P: Platform> Server<P> {
     pub(super) fn revoke(&mut self, client: u64) -> Result<(), Stop> {
         let open = self.device.client(client).ok_or(Errno(ENOENT))?;
         self.device.revoke(open)?;
-        self.revoked.extend(self.nodes.get(&open));
+        if let Some(&fd) = self.nodes.get(&open) {
+            self.ends(fd, Errno(ENODEV));
+        }
         log::info!("client {client} was revoked");
         Ok(())
     }
@@ -39,12 +44,6 @@ impl<P: Platform> Server<P> {
             return Err(Errno(ENODEV).into());
         }
         Ok(())
-    }
-
-    /// A file that was revoked, each one told once.
-    #[inline]
-    pub fn next_revoked(&mut self) -> Option<FdId> {
-        self.revoked.pop()
     }
 }
 

@@ -151,7 +151,7 @@ impl<P: Platform> Server<P> {
         let stats = self.device.stats();
         let account = self.device.account_of(reader).copied();
         let account = account.unwrap_or(Account::new(reader));
-        lines::stats(&stats, &account, self.files.count())
+        lines::stats(&stats, &account, self.files.count(), self.waiting)
     }
 
     /// What this open has, if the reader may know; ENOENT says no more than that.

@@ -8,14 +8,16 @@ use std::rc::Rc;
 use gem::pages::{Extent, Extents, NotReady, PageRequest, PageSet, PageSource, Ticket};
 use gem::units::{Gid, Identity, PAGE_SIZE, PageCount, PhysAddr, Pid, Uid, WindowAddr};
 use gem::{Config, Limits, NameMode};
+use gem_wire::event::{Event, RECORD_SIZE, Record};
 use gemd::answer::Answer;
 use gemd::executor::{Answers, Executor};
 use gemd::fds::FdId;
 use gemd::platform::Platform;
 use gemd::server::Server;
 use gemd::sqe::{self, Tag};
-use syscall::flag::MapFlags;
+use syscall::flag::{EventFlags, MapFlags};
 use syscall::schemev2::{Opcode, Sqe, SqeFlags};
+use zerocopy::FromBytes;
 
 /// What the test and the platform share.
 #[derive(Default)]
@@ -162,6 +164,16 @@ impl Rig {
         Tag(sqe.tag)
     }
 
+    /// A turn without anything from the kernel.
+    pub fn run(&mut self) {
+        self.executor.run_ready(&mut self.answers);
+    }
+
+    /// Files that the kernel was told of since this was last asked.
+    pub fn readable(&mut self) -> Vec<FdId> {
+        core::iter::from_fn(|| self.executor.next_readable()).collect()
+    }
+
     /// The answer to this request, if there is one by now.
     pub fn answer(&mut self, tag: Tag) -> Option<Answer> {
         let index = self
@@ -266,6 +278,28 @@ impl Rig {
         self.now(tag)
     }
 
+    /// A read of events whose answer may take its time. The bytes must live until then.
+    pub fn begin_read(&mut self, pid: u64, fd: FdId, bytes: &mut [u8], flags: usize) -> Tag {
+        let (address, length) = (bytes.as_mut_ptr() as u64, bytes.len() as u64);
+        let args = [fd.raw(), address, length, u64::MAX, flags as u64, 0];
+        self.send(pid, Opcode::Read, SqeFlags::empty(), args)
+    }
+
+    /// The events that are there, as this process reads them.
+    pub fn events(&mut self, pid: u64, fd: FdId) -> Result<Vec<Event>, i32> {
+        let mut bytes = [0; 100 * RECORD_SIZE];
+        let tag = self.begin_read(pid, fd, &mut bytes, syscall::flag::O_NONBLOCK);
+        let length = self.now(tag)? as usize;
+        Ok(decode(&bytes[..length]))
+    }
+
+    /// What the kernel asks when somebody begins to wait.
+    pub fn fevent(&mut self, pid: u64, fd: FdId, events: EventFlags) -> Result<u64, i32> {
+        let args = [fd.raw(), events.bits() as u64, 0, 0, 0, 0];
+        let tag = self.send(pid, Opcode::Fevent, SqeFlags::empty(), args);
+        self.now(tag)
+    }
+
     /// A whole text file, as this process sees it.
     pub fn text(&mut self, pid: u64, path: &str) -> String {
         let flags = syscall::flag::O_RDONLY;
@@ -305,6 +339,13 @@ impl Rig {
         let control = self.control;
         assert_eq!(self.words(0, control, [sqe::KICK, 0, 0]), Ok(0));
     }
+}
+
+/// The events in these bytes.
+pub fn decode(bytes: &[u8]) -> Vec<Event> {
+    let records = <[Record]>::ref_from_bytes(bytes).expect("whole records");
+    let event = |record: &Record| record.event().expect("a known event");
+    records.iter().map(event).collect()
 }
 
 /// `SIZE` of a page as the calls take it.
