@@ -1,5 +1,7 @@
 //! What every file can do, and opening them.
 
+use core::mem::offset_of;
+
 use gem::{Node, ObjectFdId, OpenId, Rights};
 use gem_wire::path::Path;
 use syscall::data::Stat;
@@ -172,21 +174,30 @@ fn refuse_impossible(flags: OpenFlags, directory: bool) -> Result<(), Stop> {
 
 /// A `Stat` into the payload; EINVAL where it does not fit.
 fn stat(payload: &mut Payload, mode: u16, number: u64, size: u64) -> Reply {
-    let stat = Stat {
-        st_ino: number,
-        st_mode: mode,
-        st_nlink: 1,
-        st_size: size,
-        st_blksize: BLOCK_SIZE,
-        // In units of 512 bytes, as everywhere.
-        st_blocks: size / 512,
-        ..Stat::default()
-    };
     if payload.len() < size_of::<Stat>() {
         return Err(Errno(EINVAL).into());
     }
-    payload.put(0, &stat);
+    payload.put(0, &stat_bytes(mode, number, size));
     Ok(Answer::DONE)
+}
+
+/// A `Stat` as bytes. Field by field, because there is room between the fields of the struct, and
+/// what lies there in our memory is nothing for clients.
+fn stat_bytes(mode: u16, number: u64, size: u64) -> [u8; size_of::<Stat>()] {
+    let mut bytes = [0; size_of::<Stat>()];
+    let mut put = |offset: usize, value: &[u8]| {
+        for (to, from) in bytes.iter_mut().skip(offset).zip(value) {
+            *to = *from;
+        }
+    };
+    put(offset_of!(Stat, st_ino), &number.to_ne_bytes());
+    put(offset_of!(Stat, st_mode), &mode.to_ne_bytes());
+    put(offset_of!(Stat, st_nlink), &1_u32.to_ne_bytes());
+    put(offset_of!(Stat, st_size), &size.to_ne_bytes());
+    put(offset_of!(Stat, st_blksize), &BLOCK_SIZE.to_ne_bytes());
+    // In units of 512 bytes, as everywhere.
+    put(offset_of!(Stat, st_blocks), &(size / 512).to_ne_bytes());
+    bytes
 }
 
 /// A path into the payload, cut where it ends; answers the length that was written.
@@ -194,4 +205,38 @@ fn fpath(payload: &mut Payload, path: core::fmt::Arguments<'_>) -> Reply {
     let path = alloc::fmt::format(path);
     let written = payload.put(0, path.as_bytes());
     Ok(Answer::Value(written as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_is_its_fields_and_zeros_between_them() {
+        let bytes = stat_bytes(0x1234, 0x0102_0304_0506_0708, 10 << 12);
+        let mut stat = Stat::default();
+        stat.copy_from_slice(&bytes);
+        let Stat {
+            st_ino: 0x0102_0304_0506_0708,
+            st_mode: 0x1234,
+            st_nlink: 1,
+            st_size: 40960,
+            st_blksize: 4096,
+            st_blocks: 80,
+            ..
+        } = stat
+        else {
+            panic!("{stat:?}");
+        };
+        for (field, end) in [
+            (offset_of!(Stat, st_mode) + 2, offset_of!(Stat, st_nlink)),
+            (
+                offset_of!(Stat, st_blksize) + 4,
+                offset_of!(Stat, st_blocks),
+            ),
+        ] {
+            assert!(field < end, "there is room");
+            assert!(bytes[field..end].iter().all(|&byte| byte == 0));
+        }
+    }
 }
