@@ -164,6 +164,13 @@ impl Link for Process {
         self.end();
     }
 
+    fn wait(&mut self) -> bool {
+        match &mut self.life {
+            Life::Child(child) => child.wait().unwrap().success(),
+            Life::Grandchild(_) => receive(self.socket.as_raw_fd()).is_none(),
+        }
+    }
+
     fn give(&mut self, fd: u64, receiver: &mut dyn Link) -> u64 {
         let message = postcard::to_stdvec(&Command::Carry(fd)).unwrap();
         send(self.socket.as_raw_fd(), &message, None);
@@ -270,6 +277,10 @@ impl Platform for Strings {
                 adopted.map(|()| 0).map_err(|errno| errno.errno)
             }
         }
+    }
+
+    fn exit(&mut self) -> ! {
+        std::process::exit(0)
     }
 
     fn kernel(&mut self, call: KernelCall) -> Reply {

@@ -70,6 +70,8 @@ pub enum Command {
     Uncarry,
     /// Go on as two processes. Only a `Link` says this.
     Fork,
+    /// End this process, with all that it has. There is no reply.
+    Exit,
     /// Make a buffer, use it and let go of everything, over and over, until signals have
     /// interrupted some calls. Each of those is tried again.
     Storm {

@@ -40,6 +40,9 @@ pub trait Link {
     /// Kills the process without a warning, and waits until it is gone.
     fn kill(&mut self);
 
+    /// Waits until the process has ended by itself: whether it has exited as a program should.
+    fn wait(&mut self) -> bool;
+
     /// Gives a file of this process to another one, as fds are given between processes here: the
     /// fd's number there.
     fn give(&mut self, fd: u64, receiver: &mut dyn Link) -> u64;

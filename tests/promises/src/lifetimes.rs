@@ -14,6 +14,8 @@ promises![
     closing_a_node_gives_back_everything,
     a_duplicate_of_a_node_is_the_same_open,
     killing_a_client_gives_back_everything,
+    exiting_without_closing_gives_back_everything,
+    a_crash_gives_back_everything,
     what_a_dead_client_shared_lives_on_with_the_others,
     handles_are_numbers_of_one_open,
     many_objects_come_and_go,
@@ -47,7 +49,8 @@ fn a_duplicate_of_a_node_is_the_same_open(world: &mut dyn World) {
     assert_eq!(count(&world.text("stats"), "opens"), 1);
 }
 
-fn killing_a_client_gives_back_everything(world: &mut dyn World) {
+/// A client that holds some of everything.
+fn laden(world: &mut dyn World) -> Puppet {
     let mut a = Puppet::new(world);
     let card = a.open("card0");
     let mut last = 0;
@@ -59,7 +62,21 @@ fn killing_a_client_gives_back_everything(world: &mut dyn World) {
     let fd = a.dup(card, &format!("handle/{last}")).unwrap();
     a.map(fd, 0, PAGE, crate::puppet::READ_WRITE).unwrap();
     assert_eq!(count(&world.text("stats"), "mapped-pages"), 41);
-    a.kill();
+    a
+}
+
+fn killing_a_client_gives_back_everything(world: &mut dyn World) {
+    laden(world).kill();
+    wait_until_empty(world);
+}
+
+fn exiting_without_closing_gives_back_everything(world: &mut dyn World) {
+    laden(world).exit();
+    wait_until_empty(world);
+}
+
+fn a_crash_gives_back_everything(world: &mut dyn World) {
+    laden(world).crash();
     wait_until_empty(world);
 }
 

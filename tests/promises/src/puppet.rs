@@ -57,9 +57,25 @@ impl Puppet {
 
     /// Has the process do this over and over, until it is killed.
     pub fn begin(&mut self, command: Command) {
-        let forever = Command::Forever(Box::new(command));
-        let message = postcard::to_allocvec(&forever).expect("a command can be written");
+        self.send(&Command::Forever(Box::new(command)));
+    }
+
+    fn send(&mut self, command: &Command) {
+        let message = postcard::to_allocvec(command).expect("a command can be written");
         self.link.send(&message);
+    }
+
+    /// Has the process exit, and leave to the kernel what it has open and mapped.
+    pub fn exit(mut self) {
+        self.send(&Command::Exit);
+        assert!(self.link.wait(), "the process has not exited");
+    }
+
+    /// Has the process touch memory that it does not have.
+    pub fn crash(mut self) {
+        let nowhere = 1;
+        self.send(&Command::Poke(nowhere, 0));
+        assert!(!self.link.wait(), "the process has not crashed");
     }
 
     /// Kills the process.
@@ -263,6 +279,8 @@ pub trait Platform {
     fn fork(&mut self) -> Result<u64, i32> {
         Err(ENOSYS)
     }
+    /// Ends the process, as a program that is done.
+    fn exit(&mut self) -> !;
     /// Makes a system call.
     fn kernel(&mut self, _call: KernelCall) -> Reply {
         Err(ENOSYS)
@@ -285,6 +303,7 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
             0
         }
         Command::Fork => platform.fork()?,
+        Command::Exit => platform.exit(),
         Command::Kernel(call) => return platform.kernel(call),
         Command::Storm {
             node,
@@ -430,6 +449,7 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
         | Command::Carry(_)
         | Command::Uncarry
         | Command::Fork
+        | Command::Exit
         | Command::Storm { .. }
         | Command::Forever(_)
         | Command::Refused { .. }

@@ -78,6 +78,10 @@ impl Platform for Strings {
         fd::dup(LINK, DUP_CARRIED).map_err(|error| error.errno)
     }
 
+    fn exit(&mut self) -> ! {
+        rt::start::exit(0)
+    }
+
     fn kernel(&mut self, call: KernelCall) -> Reply {
         let mut bytes = Vec::new();
         let value = system_call(call, &mut bytes).map_err(|error| error.errno)? as u64;

@@ -13,7 +13,7 @@ use libredox::Fd;
 use libredox::flag::O_RDONLY;
 use rt::fd::Owned;
 use rt::process::{Command as Program, Process};
-use rt::protocol::FIRST_HANDED_FD;
+use rt::protocol::{Ended, FIRST_HANDED_FD};
 use rt::socket::{Socket, fill, invalid, payload, wants_answer};
 use syscall::error::{ECANCELED, ENOENT, Error, Result};
 use syscall::schemev2::{Opcode, Sqe};
@@ -195,6 +195,11 @@ impl Link for Puppet {
         self.process.wait().expect("a process");
         // Until its link is closed.
         self.stage.wait(self.link, |_| None::<()>);
+    }
+
+    fn wait(&mut self) -> bool {
+        let ended = self.process.wait().expect("a process");
+        ended == Ended::Exited(0)
     }
 
     fn give(&mut self, fd: u64, receiver: &mut dyn Link) -> u64 {
