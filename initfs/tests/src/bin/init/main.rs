@@ -14,6 +14,7 @@ mod kills;
 mod machine;
 mod pages;
 mod scheme;
+mod servers;
 mod smoke;
 
 use alloc::string::String;
@@ -52,7 +53,12 @@ enum Any {
 
 impl Any {
     fn all() -> impl Iterator<Item = Self> {
-        let own = [smoke::PROMISES, pages::PROMISES, machine::PROMISES];
+        let own = [
+            smoke::PROMISES,
+            machine::PROMISES,
+            pages::PROMISES,
+            servers::PROMISES,
+        ];
         let long = kills::PROMISES.iter().map(Self::Own);
         let own = own.into_iter().flatten().map(Self::Own);
         own.chain(gem().map(Self::Scheme)).chain(long)

@@ -54,7 +54,8 @@ impl Gemd {
         }
     }
 
-    fn is_serving(&self) -> Outcome {
+    /// Whether it still does.
+    pub fn is_serving(&self) -> Outcome {
         let stats = Fd::open("/scheme/gem/stats", O_RDONLY, 0);
         stats
             .map(drop)

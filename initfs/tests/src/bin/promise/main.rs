@@ -9,7 +9,7 @@ extern crate alloc;
 mod link;
 mod world;
 
-use initfs_tests::promises::gem;
+use initfs_tests::promises::{BROKEN, gem};
 
 use crate::world::Here;
 
@@ -17,7 +17,7 @@ rt::entry!(main);
 
 fn main() -> u8 {
     let name = rt::start::arguments().nth(1).unwrap_or_default();
-    let promise = gem().find(|promise| promise.name == name);
+    let promise = gem().chain(BROKEN).find(|promise| promise.name == name);
     let promise = promise.unwrap_or_else(|| panic!("there is no promise {name}"));
     let mut world = Here::new().expect("a scheme for links");
     gem_promises::check(promise, &mut world);
