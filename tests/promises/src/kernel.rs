@@ -9,7 +9,9 @@ use gem_wire::native::Call;
 use libredox::flag::{O_DIRECTORY, O_RDONLY};
 use syscall::CallFlags;
 use syscall::data::Stat;
-use syscall::error::{EACCES, EBADF, EINVAL, EISDIR, ENODEV, ENOENT, ENOSPC, EOPNOTSUPP};
+use syscall::error::{
+    EACCES, EBADF, EINVAL, EISDIR, ENAMETOOLONG, ENODEV, ENOENT, ENOSPC, EOPNOTSUPP,
+};
 use syscall::flag::{F_GETFL, MapFlags, StdFsCallKind};
 use zerocopy::IntoBytes;
 
@@ -283,5 +285,6 @@ fn paths_are_taken_as_they_are(world: &mut dyn World) {
     assert_eq!(open(b"name/1"), Err(EACCES), "names need a card's fd");
     assert_eq!(open(b"\xff"), Err(EINVAL));
     assert_eq!(open(&vec![b'x'; 4000]), Err(ENOENT));
+    assert_eq!(open(&vec![b'x'; 5000]), Err(ENAMETOOLONG), "the kernel's");
     assert!(open(b"stats").is_ok());
 }
