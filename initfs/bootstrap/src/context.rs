@@ -8,7 +8,9 @@ use rt::fd::{self, Owned};
 use rt::thread::write_words;
 use syscall::data::ProcSchemeAttrs;
 use syscall::error::{EIO, Error, Result};
-use syscall::flag::{ADDRSPACE_OP_MMAP, ADDRSPACE_OP_TRANSFER, ContextStatus, ContextVerb};
+use syscall::flag::{
+    ADDRSPACE_OP_MMAP, ADDRSPACE_OP_MPROTECT, ADDRSPACE_OP_TRANSFER, ContextStatus, ContextVerb,
+};
 use syscall::{CallFlags, MapFlags};
 
 /// The right to make contexts and to say who they are: the root of the proc scheme.
@@ -179,11 +181,14 @@ impl AddressSpace {
         let flags = protection | MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
         let op = ADDRSPACE_OP_TRANSFER;
         let words = [op, from.raw(), source, address, size, flags.bits()];
+        write_words(&self.fd, &words)?;
+        // The pages have their protection; what the kernel notes down for a copy of them has not.
+        let words = [ADDRSPACE_OP_MPROTECT, address, size, protection.bits()];
         write_words(&self.fd, &words)
     }
 
-    /// Makes it the context's, which will begin with this stack, here, and with `argument` in
-    /// rsi.
+    /// Makes it the context's when the fd that this returns is closed. The context goes on with
+    /// this stack, here, and with `argument` in rsi.
     ///
     /// # Errors
     ///
@@ -194,10 +199,10 @@ impl AddressSpace {
         stack: usize,
         entry: usize,
         argument: usize,
-    ) -> Result<()> {
-        // The change is made when the fd is closed.
+    ) -> Result<Owned> {
         let current = context.dup(b"current-addrspace")?;
-        write_words(&current, &[self.fd.raw(), stack, entry, argument])
+        write_words(&current, &[self.fd.raw(), stack, entry, argument])?;
+        Ok(current)
     }
 }
 

@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 use libredox::protocol::{ProcCall, ProcMeta};
 use rt::fd::{self, Owned};
 use rt::protocol::{
-    Call, DEBUG_FD, DUP_CHILD, DUP_THREAD, Ended, FIRST_FREE_FD, FIRST_HANDED_FD, NAMESPACE_FD,
-    PROCESS_FD, THREAD_FD,
+    Call, DEBUG_FD, DUP_CHILD, DUP_EXEC, DUP_FORK, DUP_THREAD, Ended, FIRST_FREE_FD,
+    FIRST_HANDED_FD, NAMESPACE_FD, PROCESS_FD, THREAD_FD,
 };
 use rt::say;
 use syscall::data::Event;
@@ -117,7 +117,7 @@ impl Processes {
         watch(&events, self.socket.raw(), SOCKET_EVENT)?;
         self.events = Some(events);
 
-        let init = self.new_process(crate::BOOTSTRAP);
+        let init = self.new_process(crate::BOOTSTRAP, crate::BOOTSTRAP.pid);
         if let Some(process) = self.processes.get_mut(&init) {
             // Nobody else need remember how it ended, but this function does.
             process.files += 1;
@@ -226,11 +226,16 @@ impl Processes {
             let fd = self.context_fd(context)?;
             return fd::dup(fd, &[]).map(Owned::new);
         }
-        if request == DUP_CHILD {
-            let child = self.new_process(identity);
-            return self.new_file(File::Process(child));
+        if let Some(line) = request.strip_prefix(DUP_EXEC) {
+            return self.exec_again(pid, line);
         }
-        invalid()
+        let parent = match request {
+            DUP_CHILD => pid,
+            DUP_FORK => process.parent,
+            _ => return invalid(),
+        };
+        let child = self.new_process(identity, parent);
+        self.new_file(File::Process(child))
     }
 
     /// An fd that a process is to start with: \[id, flags, number, count\].
@@ -350,12 +355,12 @@ impl Processes {
         }
     }
 
-    fn new_process(&mut self, parent: Identity) -> u32 {
+    fn new_process(&mut self, identity: Identity, parent: u32) -> u32 {
         let pid = self.next_pid;
         self.next_pid += 1;
         let process = Process {
-            identity: Identity { pid, ..parent },
-            parent: parent.pid,
+            identity: Identity { pid, ..identity },
+            parent,
             name: String::new(),
             files: 0,
             contexts: 0,
@@ -381,7 +386,8 @@ impl Processes {
         let context = self.new_context(pid, None)?;
         let own_process = self.new_file(File::Process(pid))?;
         let fd = &self.contexts.get(&context).ok_or(Error::new(EIO))?.fd;
-        let loaded = program::load(fd, &self.own, identity, line).and_then(|()| {
+        let loaded = program::load(fd, &self.own, identity, line).and_then(|space| {
+            drop(space);
             context::hand_fd(fd, self.debug, DEBUG_FD)?;
             context::hand_fd(fd, self.namespace.raw(), NAMESPACE_FD)?;
             context::hand_fd(fd, own_process.raw(), PROCESS_FD)?;
@@ -395,6 +401,17 @@ impl Processes {
             self.end(pid, Ended::Killed);
         }
         loaded
+    }
+
+    /// What makes another program of a process with one context.
+    fn exec_again(&mut self, pid: u32, line: &[u8]) -> Result<Owned> {
+        let mut contexts = self.contexts.values().filter(|context| context.pid == pid);
+        let context = contexts.next().ok_or(Error::new(ESRCH))?;
+        if contexts.next().is_some() {
+            return Err(Error::new(EBUSY));
+        }
+        let process = self.processes.get(&pid).ok_or(Error::new(ESRCH))?;
+        program::load(&context.fd, &self.own, process.identity, line)
     }
 
     /// A context of this process, watched but not started.

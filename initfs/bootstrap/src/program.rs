@@ -19,13 +19,13 @@ const STACK: usize = 512 * 1024;
 /// The start information, one page, a page above the stack.
 const INFO: usize = STACK_TOP + PAGE_SIZE;
 
-/// Loads the program that `line` begins with (name and arguments, each ended by NUL) and gives
-/// it to the context, which has not been started.
+/// Loads the program that `line` begins with (name and arguments, each ended by NUL) for the
+/// context, which begins it when the fd that this returns is closed.
 ///
 /// # Errors
 ///
 /// ENOENT, ENOEXEC, E2BIG for more than a page of arguments, ENOMEM.
-pub fn load(context: &Owned, own: &Owned, identity: Identity, line: &[u8]) -> Result<()> {
+pub fn load(context: &Owned, own: &Owned, identity: Identity, line: &[u8]) -> Result<Owned> {
     let name = line.split(|&byte| byte == 0).next().unwrap_or_default();
     let name = core::str::from_utf8(name).map_err(|_| Error::new(ENOEXEC))?;
     let file = archive::file(name)?;

@@ -4,7 +4,7 @@
 
 use syscall::error::{EMFILE, Error, Result};
 
-use crate::protocol::FIRST_FREE_FD;
+use crate::protocol::{FIRST_FREE_FD, STARTING_FD, THREAD_FD};
 use crate::sync::Mutex;
 
 /// As many as the kernel allows a process.
@@ -72,6 +72,24 @@ pub fn mark_used(number: usize) {
 /// nothing.
 pub fn release(number: usize) {
     TABLE.lock().release(number);
+}
+
+/// Books what is open already when a program begins: more than it is handed where another program
+/// ran in this process before.
+pub(crate) fn find_inherited() {
+    // All others may be taken.
+    if syscall::dup_into(THREAD_FD, STARTING_FD, b"filetable-binary").is_err() {
+        return;
+    }
+    let mut part = [0; 64 * size_of::<u64>()];
+    while let Ok(length @ 1..) = syscall::read(STARTING_FD, &mut part) {
+        let (numbers, _) = part.as_chunks();
+        for number in numbers.iter().take(length / size_of::<u64>()) {
+            mark_used(u64::from_ne_bytes(*number) as usize);
+        }
+    }
+    // SAFETY: closing touches no memory of ours.
+    let _ = unsafe { syscall::syscall1(syscall::SYS_CLOSE, STARTING_FD) };
 }
 
 /// Reserves a number and makes an fd there with `open`; releases the number if that fails.

@@ -3,8 +3,8 @@
 //!
 //! It brings an entry point ([`entry!`]), a heap ([`heap`]), panics that end the process and no
 //! more, lines on the serial port ([`say!`]), threads ([`thread`]) with locks and queues
-//! ([`sync`]), processes ([`process`]), and the C symbols of `libredox` over raw system calls
-//! ([`symbols`]), so that crates written for Redox link unchanged. Signals, environment variables
+//! ([`sync`]), processes ([`process`], [`fork`]), and the C symbols of `libredox` over raw system
+//! calls ([`symbols`]), so that crates written for Redox link unchanged. Signals, environment variables
 //! and thread-local storage are not there.
 //!
 //! A program is started by the image's bootstrap process, which it asks for threads and further
@@ -15,6 +15,7 @@
 extern crate alloc;
 
 pub mod fd;
+pub mod fork;
 pub mod heap;
 pub mod process;
 pub mod protocol;

@@ -54,9 +54,7 @@ impl Command {
     ///
     /// ENOENT where the image has no such program, ENOEXEC, ENOMEM, EPERM.
     pub fn spawn(&self) -> Result<Process> {
-        let process = Process {
-            fd: Owned::new(fd::dup(PROCESS_FD, DUP_CHILD)?),
-        };
+        let process = Process::new(Owned::new(fd::dup(PROCESS_FD, DUP_CHILD)?));
         if let Some((uid, gid)) = self.ids {
             process.call(&[Call::SetIds as u64, uid.into(), gid.into()])?;
         }
@@ -81,6 +79,16 @@ pub struct Process {
 }
 
 impl Process {
+    /// The process that this process fd is on.
+    pub fn new(fd: Owned) -> Self {
+        Self { fd }
+    }
+
+    /// Its process fd.
+    pub fn raw_fd(&self) -> usize {
+        self.fd.raw()
+    }
+
     /// Its number.
     ///
     /// # Errors

@@ -3,11 +3,13 @@
 //!
 //! A *process fd* stands for a process and gives all power over it. Each program has one on
 //! itself. `dup` of it with [`DUP_THREAD`] gives a new context of that process, not started; with
-//! [`DUP_CHILD`] a process fd on a new process without contexts. Calls on it are [`Call`]s.
+//! [`DUP_CHILD`] or [`DUP_FORK`] a process fd on a new process without contexts; with [`DUP_EXEC`]
+//! what makes another program of it. Calls on it are [`Call`]s.
 //! Sending an fd on a process that has not been started puts it into that process's table, at the
 //! number in the metadata word.
 //!
-//! A process that ends takes along those that it has started.
+//! A process that ends takes along those that it has started; one that was forked counts as started
+//! by who started the other.
 //!
 //! The *name space fd* opens absolute paths. `dup` with [`DUP_REGISTER`] and a name gives an fd to
 //! which the root of a scheme of that name is sent.
@@ -22,6 +24,8 @@ pub const NAMESPACE_FD: usize = 3;
 pub const PROCESS_FD: usize = 4;
 /// The program's first thread.
 pub const THREAD_FD: usize = 5;
+/// Used by the runtime while a program begins.
+pub const STARTING_FD: usize = 6;
 /// The lowest number that a program is handed further fds at.
 pub const FIRST_HANDED_FD: usize = 8;
 /// The lowest number that a program uses for what it opens.
@@ -32,6 +36,12 @@ pub const FIRST_FREE_FD: usize = 32;
 pub const DUP_THREAD: &[u8] = b"thread/";
 /// `dup` of a process fd: a new process.
 pub const DUP_CHILD: &[u8] = b"child";
+/// `dup` of a process fd: a new process, started by who has started this one.
+pub const DUP_FORK: &[u8] = b"fork";
+/// `dup` of a process fd, followed by the name and the arguments of a program, each ended by NUL: an
+/// fd with which, when it is closed, the process's one context begins that program in a new address
+/// space.
+pub const DUP_EXEC: &[u8] = b"exec/";
 /// `dup` of the name space fd, followed by the name: an fd to send the scheme's root to.
 pub const DUP_REGISTER: &[u8] = b"register/";
 

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use syscall::CallFlags;
 use syscall::flag::ContextVerb;
 
+use crate::fd;
 use crate::protocol::{Call, PROCESS_FD, StartInfo, THREAD_FD};
 
 /// Makes `$main` (a `fn() -> u8`, the exit code) the program's entry point.
@@ -44,7 +45,9 @@ pub unsafe fn run(start: *mut StartInfo, main: fn() -> u8) -> ! {
     INFO.store(start, Ordering::Release);
     if let Some(info) = info() {
         set_ids(info.uid, info.gid);
+        PID.store(info.pid, Ordering::Relaxed);
     }
+    fd::find_inherited();
     exit(main())
 }
 
@@ -53,6 +56,22 @@ pub fn info() -> Option<&'static StartInfo> {
     let info = NonNull::new(INFO.load(Ordering::Acquire))?;
     // SAFETY: `run` stored the address of a page that stays mapped and that nobody writes to.
     Some(unsafe { info.as_ref() })
+}
+
+/// That of the bootstrap process, which nobody tells.
+static PID: AtomicU32 = AtomicU32::new(1);
+
+/// The process's number.
+pub fn pid() -> u32 {
+    PID.load(Ordering::Relaxed)
+}
+
+/// Asks for the process's number, which is another one after a fork.
+pub(crate) fn find_own_number() {
+    let asked = syscall::call_wo(PROCESS_FD, &[], CallFlags::empty(), &[Call::Pid as u64]);
+    if let Ok(pid) = asked {
+        PID.store(pid as u32, Ordering::Relaxed);
+    }
 }
 
 static UID: AtomicU32 = AtomicU32::new(0);

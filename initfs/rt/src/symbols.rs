@@ -446,7 +446,7 @@ unsafe extern "C" fn redox_sys_call_multiple_v0(
 
 #[unsafe(no_mangle)]
 extern "C" fn redox_get_pid_v1() -> Raw {
-    start::info().map_or(1, |info| info.pid as usize)
+    start::pid() as usize
 }
 
 #[unsafe(no_mangle)]

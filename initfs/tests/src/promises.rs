@@ -1,11 +1,13 @@
 //! Which promises of the scheme the image tests.
 
 use gem_promises::command::Command;
-use gem_promises::{Promise, Puppet, World, all, kernel, limits, remaps, signals};
+use gem_promises::{Promise, Puppet, World, all, forks, kernel, limits, remaps, signals};
 
 /// All of them.
 pub fn gem() -> impl Iterator<Item = &'static Promise> {
     all()
+        .chain(forks::PROMISES)
+        .chain(forks::MAPPED_AGAIN)
         .chain(kernel::PROMISES)
         .chain(signals::PROMISES)
         .chain(limits::PROMISES)

@@ -70,6 +70,9 @@ pub enum Command {
     Uncarry,
     /// Go on as two processes. Only a `Link` says this.
     Fork,
+    /// Go on as a new program that does what it is told, in this process, with these files. There
+    /// is a reply only where that fails.
+    Exec,
     /// End this process, with all that it has. There is no reply.
     Exit,
     /// Make a buffer, use it and let go of everything, over and over, until signals have

@@ -50,7 +50,8 @@ pub trait Link {
     /// The other half of [`Link::give`]: takes what the platform uses to carry an fd.
     fn take(&mut self, carrier: Carrier) -> u64;
 
-    /// A second process with the same open files, as after fork. Only [`forks`] asks for it.
+    /// A second process with the same open files, as after fork, and with the same mappings or
+    /// none. Only [`forks`] asks for it.
     fn fork(&mut self) -> Box<dyn Link> {
         panic!("no processes are forked in this world");
     }
@@ -95,8 +96,14 @@ pub struct Promise {
 /// A list of promises out of test functions: each promises what its name says.
 macro_rules! promises {
     ($($test:ident),* $(,)?) => {
-        /// The promises of this module.
-        pub const PROMISES: &[$crate::Promise] = &[
+        $crate::promises! {
+            /// The promises of this module.
+            PROMISES: $($test),*
+        }
+    };
+    ($(#[$attribute:meta])* $list:ident: $($test:ident),* $(,)?) => {
+        $(#[$attribute])*
+        pub const $list: &[$crate::Promise] = &[
             $($crate::Promise {
                 name: stringify!($test),
                 test: $test,

@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
 use gem_wire::native::{Call, CreateFlags, Sized};
 use libredox::call::MmapArgs;
@@ -63,6 +64,11 @@ impl Puppet {
     fn send(&mut self, command: &Command) {
         let message = postcard::to_allocvec(command).expect("a command can be written");
         self.link.send(&message);
+    }
+
+    /// Has the process begin anew, as another program with the same files.
+    pub fn exec(&mut self) {
+        self.send(&Command::Exec);
     }
 
     /// Has the process exit, and leave to the kernel what it has open and mapped.
@@ -279,6 +285,10 @@ pub trait Platform {
     fn fork(&mut self) -> Result<u64, i32> {
         Err(ENOSYS)
     }
+    /// Goes on as a new program.
+    fn exec(&mut self) -> Result<Infallible, i32> {
+        Err(ENOSYS)
+    }
     /// Ends the process, as a program that is done.
     fn exit(&mut self) -> !;
     /// Makes a system call.
@@ -303,6 +313,7 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
             0
         }
         Command::Fork => platform.fork()?,
+        Command::Exec => match platform.exec()? {},
         Command::Exit => platform.exit(),
         Command::Kernel(call) => return platform.kernel(call),
         Command::Storm {
@@ -449,6 +460,7 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
         | Command::Carry(_)
         | Command::Uncarry
         | Command::Fork
+        | Command::Exec
         | Command::Exit
         | Command::Storm { .. }
         | Command::Forever(_)

@@ -8,12 +8,14 @@ extern crate alloc;
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
 use gem_promises::command::{KernelCall, Outcome, Reply};
 use gem_promises::puppet::{Platform, obey};
 use initfs_tests::link::{DUP_CARRIED, MORE, NEXT, PART, REPLY};
 use libredox::call;
-use rt::fd;
+use rt::fd::{self, Owned};
+use rt::fork::Forked;
 use rt::protocol::FIRST_HANDED_FD as LINK;
 use syscall::data::Map;
 use syscall::error::{EINTR, Result};
@@ -76,6 +78,29 @@ impl Platform for Strings {
 
     fn uncarry(&mut self) -> core::result::Result<usize, i32> {
         fd::dup(LINK, DUP_CARRIED).map_err(|error| error.errno)
+    }
+
+    fn fork(&mut self) -> core::result::Result<u64, i32> {
+        let link = self.uncarry()?;
+        // SAFETY: this program has one thread, and its files are the runtime's.
+        let forked = unsafe { rt::fork::fork() }.map_err(|error| error.errno);
+        let link = Owned::new(link);
+        match forked? {
+            Forked::Parent(child) => {
+                // Whoever holds the link is to have power over it.
+                self.carry(child.raw_fd())?;
+                let pid = child.pid().map_err(|error| error.errno)?;
+                Ok(pid as u64)
+            }
+            Forked::Child => {
+                let replaced = syscall::dup2(link.raw(), LINK, &[]);
+                replaced.map(|_| 0).map_err(|error| error.errno)
+            }
+        }
+    }
+
+    fn exec(&mut self) -> core::result::Result<Infallible, i32> {
+        rt::fork::exec("puppet").map_err(|error| error.errno)
     }
 
     fn exit(&mut self) -> ! {

@@ -1,6 +1,7 @@
 //! The master's end of the links: a scheme whose clients are the puppets, one file each. The calls
 //! are in `initfs_tests::link`. One thread serves it, whenever it waits for a puppet.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -218,6 +219,23 @@ impl Link for Puppet {
             .with(self.link, |actor| actor.carried = Some(carried));
         let message = postcard::to_allocvec(&Command::Uncarry).expect("a command");
         value(self.ask(&message))
+    }
+
+    fn fork(&mut self) -> Box<dyn Link> {
+        let (link, file) = self.stage.new_link().expect("a link");
+        self.stage
+            .with(self.link, |actor| actor.carried = Some(file));
+        let message = postcard::to_allocvec(&Command::Fork).expect("a command");
+        value(self.ask(&message));
+        let carried = self.stage.with(self.link, |actor| actor.carried.take());
+        let child = Self {
+            stage: self.stage.clone(),
+            link,
+            process: Process::new(carried.flatten().expect("a process fd")),
+        };
+        let reply = self.stage.wait(link, |actor| actor.reply.take());
+        assert_eq!(value(reply), 0);
+        Box::new(child)
     }
 
     fn ask_amid_signals(&mut self, message: &[u8]) -> Option<Vec<u8>> {
