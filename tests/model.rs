@@ -172,6 +172,12 @@ enum Step {
         pages: u64,
         mood: u8,
     },
+    MapAgain {
+        open: usize,
+        offset: usize,
+        skip: u64,
+        pages: u64,
+    },
     Unmap {
         open: usize,
         offset: usize,
@@ -223,6 +229,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (open.clone(), handle).prop_map(|(open, handle)| Step::Offset { open, handle }),
         4 => (open.clone(), index.clone(), 0u64..12, mood)
             .prop_map(|(open, offset, pages, mood)| Step::Map { open, offset, pages, mood }),
+        2 => (open.clone(), index.clone(), 0u64..6, 0u64..12)
+            .prop_map(|(open, offset, skip, pages)| Step::MapAgain { open, offset, skip, pages }),
         4 => (open.clone(), index.clone(), 0u64..12, 0u64..12)
             .prop_map(|(open, offset, skip, pages)| Step::Unmap { open, offset, skip, pages }),
         3 => (index.clone(), 0u64..6, 0u64..12, any::<bool>())
@@ -374,6 +382,12 @@ impl Run {
                 pages,
                 mood,
             } => self.map(self.nth_open(open), offset, pages, mood),
+            Step::MapAgain {
+                open,
+                offset,
+                skip,
+                pages,
+            } => self.map_again(open, offset, skip, pages),
             Step::Unmap {
                 open,
                 offset,
@@ -900,6 +914,43 @@ impl Run {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else if mood == Mood::Waits {
             assert_eq!(result, Err(Error::NotReady(Ticket(2))));
+        } else {
+            assert!(result.is_ok(), "{result:?}");
+            *thing.mapped.entry(number).or_default() += pages;
+        }
+    }
+
+    fn map_again(&mut self, number: usize, offset: usize, skip: u64, pages: u64) {
+        let (Some((open, user)), Some(start)) = (
+            self.who(number),
+            self.offsets.iter().rev().nth(offset).copied(),
+        ) else {
+            return;
+        };
+        let at = start.get() + skip * PAGE_SIZE;
+        let result = self.device.map_again(open, at, pages * PAGE_SIZE);
+        let counted = self.mapped_by(user);
+        let there = |thing: &&mut Thing| {
+            thing.offset.is_some_and(|start| {
+                (start.get()..start.get() + thing.pages * PAGE_SIZE).contains(&at)
+            })
+        };
+        let Some(thing) = self.things.iter_mut().find(there) else {
+            assert!(result.is_err());
+            return;
+        };
+        let skip = (at - thing.offset.unwrap().get()) / PAGE_SIZE;
+        let mapped = thing.mapped.get(&number).copied().unwrap_or(0);
+        if self.revoked.contains(&number) {
+            assert_eq!(result, Err(Error::Revoked));
+        } else if pages == 0 {
+            assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
+        } else if mapped == 0 {
+            assert_eq!(result, Err(Error::NotAllowed));
+        } else if skip + pages > thing.pages {
+            assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
+        } else if counted + pages > self.limits.mapped_per_uid.get() {
+            assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else {
             assert!(result.is_ok(), "{result:?}");
             *thing.mapped.entry(number).or_default() += pages;

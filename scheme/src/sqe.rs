@@ -111,6 +111,8 @@ pub enum Operation {
         size: u64,
         /// Whether the client will write.
         write: bool,
+        /// Whether it is asked for as a fork does.
+        again: bool,
     },
     /// `size` bytes from `offset` are mapped no more.
     Unmap {
@@ -316,6 +318,8 @@ fn map(offset: u64, size: u64, flags: u64) -> Result<Operation, Errno> {
         offset,
         size,
         write: flags.contains(MapFlags::PROT_WRITE),
+        // relibc's fork maps into the child, at the same addresses, what the parent has mapped.
+        again: flags.contains(MapFlags::MAP_FIXED_NOREPLACE),
     })
 }
 

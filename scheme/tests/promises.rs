@@ -321,6 +321,19 @@ fn system_call(call: KernelCall, bytes: &mut Vec<u8>) -> Result<usize, hosted::E
             // SAFETY: without a fixed address, one is chosen where nothing is.
             unsafe { syscalls::fmap(fd as usize, &map) }
         }
+        KernelCall::FmapAgain(fd, offset, size, address) => {
+            let map = Map {
+                offset: offset as usize,
+                size: size as usize,
+                flags: MapFlags::PROT_READ
+                    | MapFlags::PROT_WRITE
+                    | MapFlags::MAP_SHARED
+                    | MapFlags::MAP_FIXED_NOREPLACE,
+                address: address as usize,
+            };
+            // SAFETY: nothing is replaced.
+            unsafe { syscalls::fmap(fd as usize, &map) }
+        }
         // Nobody would tell the stand-in what Linux's mremap has done.
         KernelCall::Remap(..) => Err(hosted::Errno::new(syscall::error::ENOSYS)),
     }

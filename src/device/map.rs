@@ -76,7 +76,45 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                 (state.object, PageCount::exact(offset).ok_or(range)?)
             }
         };
-        let object = self.objects.get(key).ok_or(Error::NoSuchOffset(offset))?;
+        self.map_pages(mapper, key, first, pages, range)
+    }
+
+    /// As [`Device::map`] through a node, for what this open has mapped already: any part of it, and
+    /// without a handle. A process that forks has its mappings made once more for its child,
+    /// whatever has become of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::map`]; [`Error::NoSuchOffset`] (EINVAL): no object lies there;
+    /// [`Error::NotAllowed`] (EACCES): this open has nothing of it mapped; [`Error::Revoked`] (ENODEV).
+    pub fn map_again(&mut self, open: OpenId, offset: u64, size: u64) -> Result<WindowAddr, Error> {
+        self.active(open)?;
+        let none = Error::NoSuchOffset(offset);
+        let range = Error::Range { offset, size };
+        let pages = PageCount::covering(size).filter(|pages| !pages.is_zero());
+        let pages = pages.ok_or(range)?;
+        let place = FakeOffset::new(offset).ok_or(none)?;
+        let key = self.offsets.containing(place).ok_or(none)?;
+        let object = self.objects.get(key).ok_or(none)?;
+        if object.holders.get(open).mapped.is_zero() {
+            return Err(Error::NotAllowed);
+        }
+        let start = object.offset.map_or(0, FakeOffset::get);
+        let first = PageCount::exact(offset.saturating_sub(start)).ok_or(range)?;
+        self.map_pages(Mapper::Node(open), key, first, pages, range)
+    }
+
+    /// Maps `pages` pages of an object from the page `first` on. `range` is the error where that is
+    /// not inside it.
+    fn map_pages(
+        &mut self,
+        mapper: Mapper,
+        key: Key,
+        first: PageCount,
+        pages: PageCount,
+        range: Error,
+    ) -> Result<WindowAddr, Error> {
+        let object = self.objects.get(key).ok_or(range)?;
         let end = first.checked_add(pages).ok_or(range)?;
         if end > object.pages() {
             return Err(range);

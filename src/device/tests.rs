@@ -618,6 +618,40 @@ fn what_is_mapped_outlives_its_handles_and_keeps_its_offset() {
 }
 
 #[test]
+fn what_an_open_has_mapped_it_maps_again_in_any_part() {
+    let (_, mut device) = device();
+    let (a, b) = (open(&mut device, 1), open(&mut device, 2));
+    let handle = create(&mut device, a, 4);
+    let name = device.flink(a, handle).unwrap();
+    device.open_name(b, name).unwrap();
+    let offset = device.map_offset(a, handle).unwrap().get();
+    let inside = offset + 3 * PAGE_SIZE;
+    assert_eq!(device.map_again(a, offset, 1), Err(Error::NotAllowed));
+    let node = Mapper::Node(a);
+    device.map(node, offset, 2 * PAGE_SIZE, true).unwrap();
+    device.close_handle(a, handle).unwrap();
+    let whole = device.map_again(a, offset, 4 * PAGE_SIZE).unwrap();
+    let last = device.map_again(a, inside, PAGE_SIZE).unwrap();
+    assert_eq!(last.get(), whole.get() + 3 * PAGE_SIZE as usize);
+    assert_eq!(device.stats().mapped, pages(7));
+    for size in [0, PAGE_SIZE + 1, u64::MAX] {
+        let offset = inside;
+        let error = Err(Error::Range { offset, size });
+        assert_eq!(device.map_again(a, inside, size), error);
+    }
+    for wrong in [0, offset - PAGE_SIZE, inside + 1, inside + PAGE_SIZE] {
+        let error = Err(Error::NoSuchOffset(wrong));
+        assert_eq!(device.map_again(a, wrong, PAGE_SIZE), error);
+    }
+    assert_eq!(device.map_again(b, offset, 1), Err(Error::NotAllowed));
+    device.unmap(node, offset, 7 * PAGE_SIZE);
+    assert_eq!(device.map_again(a, offset, 1), Err(Error::NotAllowed));
+    device.map(Mapper::Node(b), offset, 1, true).unwrap();
+    device.revoke(b).unwrap();
+    assert_eq!(device.map_again(b, offset, 1), Err(Error::Revoked));
+}
+
+#[test]
 fn unmapping_never_uncounts_what_others_have_mapped() {
     let (_, mut device) = device();
     let (a, b) = (open(&mut device, 1), open(&mut device, 2));

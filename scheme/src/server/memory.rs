@@ -1,6 +1,6 @@
 //! Mappings, and object fds read and written like files.
 
-use gem::{Mapper, ObjectFdId};
+use gem::{Error, Mapper, ObjectFdId, OpenId};
 use syscall::error::EINVAL;
 
 use super::{Reply, Server};
@@ -17,6 +17,25 @@ impl<P: Platform> Server<P> {
     /// answered; the kernel tells of every unmapping, and at the latest closes the file.
     pub(super) fn map(&mut self, mapper: Mapper, offset: u64, size: u64, write: bool) -> Reply {
         let window = self.device.map(mapper, offset, size, write)?;
+        Ok(Answer::Value(window.get() as u64))
+    }
+
+    /// Through a node; where a fork asks, also what has no handle any more, or in part.
+    pub(super) fn map_node(
+        &mut self,
+        open: OpenId,
+        offset: u64,
+        size: u64,
+        write: bool,
+        again: bool,
+    ) -> Reply {
+        let mapped = self.device.map(Mapper::Node(open), offset, size, write);
+        let window = match mapped {
+            Err(Error::NoSuchOffset(_) | Error::NotAllowed) if again => {
+                self.device.map_again(open, offset, size)?
+            }
+            mapped => mapped?,
+        };
         Ok(Answer::Value(window.get() as u64))
     }
 

@@ -229,7 +229,8 @@ impl<P: Platform> Server<P> {
                 offset,
                 size,
                 write,
-            } => self.map(gem::Mapper::Node(open), offset, size, write),
+                again,
+            } => self.map_node(open, offset, size, write, again),
             Operation::Unmap { offset, size } => self.unmap(gem::Mapper::Node(open), offset, size),
             Operation::Export(export) => self.export(open, export),
             Operation::Open(path, flags) => self.open_from_node(open, path, flags),
@@ -246,6 +247,7 @@ impl<P: Platform> Server<P> {
                 offset,
                 size,
                 write,
+                ..
             } => self.map(gem::Mapper::Object(object), offset, size, write),
             Operation::Unmap { offset, size } => {
                 self.unmap(gem::Mapper::Object(object), offset, size)

@@ -23,6 +23,7 @@ promises![
     a_stat_buffer_that_is_too_short_is_refused_in_every_form,
     open_flags_that_do_not_exist_are_refused,
     map_flags_other_than_shared_are_refused,
+    what_a_node_has_mapped_it_maps_again_as_a_fork_asks,
     operations_that_no_file_has_are_refused_on_every_file,
     reads_and_writes_stay_inside_the_object,
     a_refused_call_leaves_its_payload_alone,
@@ -138,6 +139,34 @@ fn map_flags_other_than_shared_are_refused(world: &mut dyn World) {
         2,
         "whole pages"
     );
+}
+
+fn what_a_node_has_mapped_it_maps_again_as_a_fork_asks(world: &mut dyn World) {
+    let mut a = Puppet::new(world);
+    let card = a.open("card0");
+    let handle = a.create(card, 8 * PAGE).unwrap();
+    let offset = a.call(card, Call::Map { handle }).unwrap();
+    // Room for it.
+    let room = a.map_handle(card, handle, 8 * PAGE).unwrap();
+    a.poke(room + 7 * PAGE, 7);
+    a.unmap(room, 8 * PAGE).unwrap();
+    let again = |a: &mut Puppet, offset, pages, at| {
+        a.kernel(KernelCall::FmapAgain(card, offset, pages * PAGE, at))
+    };
+    assert_eq!(again(&mut a, offset, 4, room), Ok(room), "with a handle");
+    let mapped = a.unmap(room + PAGE, 3 * PAGE);
+    assert_eq!(mapped.map(|_| ()), Ok(()));
+    let tail = offset + 7 * PAGE;
+    assert_eq!(again(&mut a, tail, 1, room + PAGE), Ok(room + PAGE));
+    assert_eq!(a.peek(room + PAGE), 7);
+    a.call(card, Call::Close { handle }).unwrap();
+    assert_eq!(again(&mut a, tail, 1, room + 2 * PAGE), Ok(room + 2 * PAGE));
+    assert_eq!(again(&mut a, tail, 2, room + 3 * PAGE), Err(EINVAL));
+    let whole = a.map(card, offset, PAGE, crate::puppet::READ_WRITE);
+    assert_eq!(whole, Err(EACCES), "no other mapping without a handle");
+    assert_eq!(count(&world.text("stats"), "mapped-pages"), 3);
+    a.unmap(room, 3 * PAGE).unwrap();
+    assert_eq!(again(&mut a, tail, 1, room), Err(EINVAL), "it is gone");
 }
 
 fn operations_that_no_file_has_are_refused_on_every_file(world: &mut dyn World) {

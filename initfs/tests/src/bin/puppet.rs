@@ -172,6 +172,18 @@ fn system_call(call: KernelCall, bytes: &mut Vec<u8>) -> Result<usize> {
                 };
                 syscall::fmap(fd as usize, &map)
             }
+            KernelCall::FmapAgain(fd, offset, size, address) => {
+                let map = Map {
+                    offset: offset as usize,
+                    size: size as usize,
+                    flags: MapFlags::PROT_READ
+                        | MapFlags::PROT_WRITE
+                        | MapFlags::MAP_SHARED
+                        | MapFlags::MAP_FIXED_NOREPLACE,
+                    address: address as usize,
+                };
+                syscall::fmap(fd as usize, &map)
+            }
             KernelCall::Remap(address, size, new_address, new_size, flags) => syscall5(
                 SYS_MREMAP,
                 address as usize,
