@@ -1,5 +1,6 @@
 //! The lines of what people and tools read: keys, columns, units. Who may read them is not known
-//! here. They are a promise to programs: keys and columns are added, not renamed or moved.
+//! here. They are a promise to programs: keys and columns are added, not renamed or moved, and
+//! each stands in docs/gemctl.md (client/tests/json.rs sees to that).
 
 use alloc::string::String;
 use core::fmt::{Display, Write};
