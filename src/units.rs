@@ -245,6 +245,11 @@ pub struct FakeOffset(u64);
 impl FakeOffset {
     /// The lowest fake offset: 4 GiB.
     pub const BASE: u64 = 1 << 32;
+    /// The lowest fake offset of an object of a client's own pages.
+    pub const USER_BASE: u64 = 0x6000_0000_0000_0000;
+    /// How many pages of offsets such objects have together: a number of 38 bits, so that it fits
+    /// one positive word with a handle of 24.
+    pub const USER_PAGES: u64 = 1 << 38;
 
     /// The fake offset at `bytes`, or `None` where no fake offset can be.
     pub const fn new(bytes: u64) -> Option<Self> {
@@ -258,6 +263,39 @@ impl FakeOffset {
     /// The offset in bytes.
     pub const fn get(self) -> u64 {
         self.0
+    }
+
+    /// Whether it is one of an object of a client's own pages.
+    pub const fn is_user(self) -> bool {
+        self.0 >= Self::USER_BASE
+    }
+}
+
+/// An address in a GPU's address space, in bytes, page-aligned.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct GpuAddr(u64);
+
+impl GpuAddr {
+    /// The address of byte `address`, or `None` where no page begins.
+    pub const fn new(address: u64) -> Option<Self> {
+        if address.is_multiple_of(PAGE_SIZE) {
+            Some(Self(address))
+        } else {
+            None
+        }
+    }
+
+    /// The address as a number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The address `pages` pages further on, or `None` where the numbers end.
+    pub const fn checked_add(self, pages: PageCount) -> Option<Self> {
+        match self.0.checked_add(pages.bytes()) {
+            Some(address) => Some(Self(address)),
+            None => None,
+        }
     }
 }
 
