@@ -1,10 +1,11 @@
-//! What a driver adds: hooks where objects and handles come and go.
+//! What a driver adds: hooks where objects and handles come and go, and address spaces.
 //!
 //! Hooks are called with the device's state borrowed and must not block. One that fails undoes
 //! the operation; hooks that had succeeded before it get their counterpart in reverse order.
 
 use crate::ids::{ObjectId, OpenId};
 use crate::pages::{Caching, NotReady, PageSet};
+use crate::space::{AddressSpace, SpaceId, UserPages};
 use crate::units::PageCount;
 
 /// An object as a driver sees it.
@@ -45,6 +46,17 @@ pub trait Driver {
     /// The open's handle is no longer visible, its number still taken.
     fn handle_close(&mut self, open: OpenId, object: ObjectInfo) {
         let _ = (open, object);
+    }
+
+    /// What its devices can do with clients' own pages.
+    fn user_pages(&self) -> UserPages {
+        UserPages::WITHOUT_DEVICE
+    }
+
+    /// The address space of this number; `None` where there is none.
+    fn space(&mut self, space: SpaceId) -> Option<&mut dyn AddressSpace> {
+        let _ = space;
+        None
     }
 }
 

@@ -4,7 +4,8 @@ use core::fmt;
 
 use crate::ledger::LedgerError;
 use crate::pages::{NotReady, PlatformError, Ticket};
-use crate::units::{Handle, Name};
+use crate::units::{Handle, Name, PageCount};
+use crate::user::{RangeError, UserFault};
 
 /// An error number as a client sees it, positive. The values are those of Linux, which Redox
 /// shares (`redox_syscall`, `src/error.rs`).
@@ -14,10 +15,12 @@ pub struct Errno(i32);
 impl Errno {
     const ENOENT: Self = Self(2);
     const EIO: Self = Self(5);
+    const E2BIG: Self = Self(7);
     const EBADF: Self = Self(9);
     const EAGAIN: Self = Self(11);
     const ENOMEM: Self = Self(12);
     const EACCES: Self = Self(13);
+    const EFAULT: Self = Self(14);
     const EBUSY: Self = Self(16);
     const ENODEV: Self = Self(19);
     const EINVAL: Self = Self(22);
@@ -28,6 +31,17 @@ impl Errno {
     /// The number, positive.
     pub fn get(self) -> i32 {
         self.0
+    }
+
+    fn of_fault(fault: UserFault) -> Self {
+        match fault {
+            UserFault::Hole | UserFault::Foreign => Self::EFAULT,
+            UserFault::NotASpace => Self::EBADF,
+            UserFault::NoMemory => Self::ENOMEM,
+            UserFault::Unsupported => Self::ENODEV,
+            UserFault::Busy => Self::EAGAIN,
+            UserFault::Failed => Self::EIO,
+        }
     }
 }
 
@@ -73,8 +87,32 @@ pub enum Error {
     },
     /// The fd does not allow writing.
     ReadOnly,
-    /// The object's pages are a device's own.
+    /// The object's pages are a device's own, or a client's.
     NotMappable,
+    /// A client's own pages are not shared by fd.
+    NotExportable,
+    /// The object is not one of a client's own pages.
+    NotUser,
+    /// These numbers are no range of a client's.
+    UserRange(RangeError),
+    /// The pages could not be taken over.
+    Taking(UserFault),
+    /// No device here sees what the CPU writes to a client's own pages.
+    Incoherent,
+    /// No device here can be kept from writing.
+    NoReadOnly,
+    /// More pages than fit a GPU's address space, or a place beyond its end.
+    BeyondGpu(PageCount),
+    /// Something is there, or in use, already.
+    InUse,
+    /// Nothing was taken over from there, or it was something else.
+    NothingTaken,
+    /// The pages are their client's alone.
+    NotHeld,
+    /// The pages are another process's.
+    NotOwner,
+    /// There is no such address space of a GPU, or nothing bound there.
+    NoSuchPlace,
     /// No room for another offset, or for what is written past the end.
     NoSpace,
     /// No such magic number.
@@ -95,7 +133,10 @@ impl Error {
             Self::Platform(PlatformError::NoSuchMemory) => Errno::ENODEV,
             Self::Platform(PlatformError::Failed) => Errno::EIO,
             Self::Limit(
-                LedgerError::Total(_) | LedgerError::Memory(..) | LedgerError::Object(_),
+                LedgerError::Total(_)
+                | LedgerError::Memory(..)
+                | LedgerError::Object(_)
+                | LedgerError::UserPages(..),
             ) => Errno::ENOMEM,
             Self::Limit(_) => Errno::EMFILE,
             Self::NoSuchOpen | Self::NoSuchObjectFd => Errno::EBADF,
@@ -106,6 +147,15 @@ impl Error {
             Self::NoSuchOffset(_) | Self::Range { .. } => Errno::EINVAL,
             Self::NotAllowed | Self::ReadOnly => Errno::EACCES,
             Self::NotMappable | Self::Revoked => Errno::ENODEV,
+            Self::NotExportable | Self::NotUser | Self::NoSuchPlace => Errno::EINVAL,
+            Self::UserRange(RangeError::Shape) => Errno::EINVAL,
+            Self::UserRange(RangeError::Outside) => Errno::EFAULT,
+            Self::Taking(fault) => Errno::of_fault(*fault),
+            Self::Incoherent | Self::NoReadOnly => Errno::ENODEV,
+            Self::BeyondGpu(_) => Errno::E2BIG,
+            Self::InUse => Errno::EBUSY,
+            Self::NothingTaken => Errno::EBADF,
+            Self::NotHeld | Self::NotOwner => Errno::EFAULT,
             Self::NoSpace => Errno::ENOSPC,
             Self::NoSuchMagic | Self::NotMaster => Errno::EINVAL,
             Self::MasterElsewhere => Errno::EBUSY,
@@ -142,7 +192,20 @@ impl fmt::Display for Error {
                 write!(f, "{size} bytes from {offset:#x} are not inside the object")
             }
             Self::ReadOnly => f.write_str("the file is read-only"),
-            Self::NotMappable => f.write_str("the object's pages are a device's own"),
+            Self::NotMappable => f.write_str("the object's pages are a device's or a client's own"),
+            Self::NotExportable => f.write_str("a client's own pages are not shared by fd"),
+            Self::NotUser => f.write_str("the object's pages are not a client's own"),
+            Self::UserRange(RangeError::Shape) => f.write_str("the range is not whole pages"),
+            Self::UserRange(RangeError::Outside) => f.write_str("the range leaves user space"),
+            Self::Taking(fault) => fault.fmt(f),
+            Self::Incoherent => f.write_str("no device sees what the CPU writes to such pages"),
+            Self::NoReadOnly => f.write_str("no device can be kept from writing"),
+            Self::BeyondGpu(pages) => write!(f, "the GPU's address space has {pages} pages"),
+            Self::InUse => f.write_str("it is in use already"),
+            Self::NothingTaken => f.write_str("no such range was taken over through this open"),
+            Self::NotHeld => f.write_str("the pages are their client's alone"),
+            Self::NotOwner => f.write_str("the pages are another process's"),
+            Self::NoSuchPlace => f.write_str("nothing is bound there"),
             Self::NoSpace => f.write_str("no space left"),
             Self::NoSuchMagic => f.write_str("no open has this magic number"),
             Self::MasterElsewhere => f.write_str("another open is master"),
@@ -156,6 +219,18 @@ impl core::error::Error for Error {}
 impl From<LedgerError> for Error {
     fn from(error: LedgerError) -> Self {
         Self::Limit(error)
+    }
+}
+
+impl From<RangeError> for Error {
+    fn from(error: RangeError) -> Self {
+        Self::UserRange(error)
+    }
+}
+
+impl From<UserFault> for Error {
+    fn from(fault: UserFault) -> Self {
+        Self::Taking(fault)
     }
 }
 
@@ -188,6 +263,26 @@ mod tests {
             (Error::Platform(PlatformError::Failed), 5),
             (Error::NoSuchOpen, 9),
             (Error::NoSuchObjectFd, 9),
+            (Error::BeyondGpu(pages), 7),
+            (Error::NothingTaken, 9),
+            (UserFault::NotASpace.into(), 9),
+            (UserFault::Failed.into(), 5),
+            (UserFault::Busy.into(), 11),
+            (UserFault::NoMemory.into(), 12),
+            (LedgerError::UserPages(Uid(1), pages).into(), 12),
+            (UserFault::Hole.into(), 14),
+            (UserFault::Foreign.into(), 14),
+            (RangeError::Outside.into(), 14),
+            (Error::NotHeld, 14),
+            (Error::NotOwner, 14),
+            (Error::InUse, 16),
+            (UserFault::Unsupported.into(), 19),
+            (Error::Incoherent, 19),
+            (Error::NoReadOnly, 19),
+            (Error::NotExportable, 22),
+            (Error::NotUser, 22),
+            (Error::NoSuchPlace, 22),
+            (RangeError::Shape.into(), 22),
             (Error::NotReady(Ticket(1)), 11),
             (Error::OutOfMemory, 12),
             (LedgerError::Total(pages).into(), 12),

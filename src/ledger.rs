@@ -42,6 +42,10 @@ pub struct Limits {
     pub names_per_uid: u32,
     /// Objects of one uid that have a fake offset.
     pub offsets_per_uid: u32,
+    /// Pages of clients of one uid that are taken over, or still mapped since they were.
+    pub user_pages_per_uid: PageCount,
+    /// Ranges of clients of one uid whose pages those are.
+    pub user_ranges_per_uid: u32,
     /// Requests of one uid that wait at a time. Counted by the server.
     pub waiting_per_uid: u32,
     /// Requests on one open file that wait at a time. Counted by the server.
@@ -76,6 +80,9 @@ impl Limits {
             object_fds_per_open: 1 << 16,
             names_per_uid: 1 << 16,
             offsets_per_uid: 1 << 20,
+            // Not memory of ours, but memory that its owner's process cannot be rid of alone.
+            user_pages_per_uid: uid,
+            user_ranges_per_uid: 1 << 14,
             waiting_per_uid: 1 << 10,
             waiting_per_open: 1 << 6,
             offset_space: OFFSET_SPACE,
@@ -112,6 +119,8 @@ pub enum LedgerError {
     Memory(Uid, PageCount),
     /// This uid would have more pages mapped than this.
     Mapped(Uid, PageCount),
+    /// More pages of this uid's clients would be taken over than this.
+    UserPages(Uid, PageCount),
     /// This uid would have more of these than this.
     Count(Uid, Counted, u32),
     /// An open would have more of these than this.
@@ -135,6 +144,8 @@ pub enum Counted {
     Names,
     /// Fake offsets.
     Offsets,
+    /// Ranges of clients' own pages.
+    UserRanges,
 }
 
 impl fmt::Display for Counted {
@@ -147,6 +158,7 @@ impl fmt::Display for Counted {
             Self::MappedObjects => "mapped objects",
             Self::Names => "names",
             Self::Offsets => "offsets",
+            Self::UserRanges => "userptr ranges",
         })
     }
 }
@@ -159,6 +171,9 @@ impl fmt::Display for LedgerError {
             Self::Opens(limit) => write!(f, "all clients together may have {limit} opens"),
             Self::Memory(uid, limit) => write!(f, "uid {uid} may have {limit} pages"),
             Self::Mapped(uid, limit) => write!(f, "uid {uid} may map {limit} pages"),
+            Self::UserPages(uid, limit) => {
+                write!(f, "uid {uid} may have {limit} pages of its own taken over")
+            }
             Self::Count(uid, what, limit) => write!(f, "uid {uid} may have {limit} {what}"),
             Self::OpenCount(what, limit) => write!(f, "one open may have {limit} {what}"),
         }
@@ -188,6 +203,10 @@ pub struct Account {
     pub names: u32,
     /// Objects charged to it that have a fake offset.
     pub offsets: u32,
+    /// Pages of its clients that are taken over, or still mapped since they were.
+    pub user_pages: PageCount,
+    /// The ranges that those pages make.
+    pub user_ranges: u32,
 }
 
 impl Account {
@@ -204,6 +223,8 @@ impl Account {
             mapped_objects: 0,
             names: 0,
             offsets: 0,
+            user_pages: PageCount::ZERO,
+            user_ranges: 0,
         }
     }
 
@@ -216,6 +237,7 @@ impl Account {
             Counted::MappedObjects => self.mapped_objects,
             Counted::Names => self.names,
             Counted::Offsets => self.offsets,
+            Counted::UserRanges => self.user_ranges,
         }
     }
 
@@ -228,6 +250,7 @@ impl Account {
             Counted::MappedObjects => &mut self.mapped_objects,
             Counted::Names => &mut self.names,
             Counted::Offsets => &mut self.offsets,
+            Counted::UserRanges => &mut self.user_ranges,
         }
     }
 
@@ -244,6 +267,17 @@ pub(crate) struct Load {
     pub(crate) has_offset: bool,
 }
 
+impl Load {
+    /// What a new object of so many pages of memory is charged for.
+    pub(crate) fn of(pages: PageCount) -> Self {
+        Self {
+            pages,
+            has_name: false,
+            has_offset: false,
+        }
+    }
+}
+
 /// Which account something is charged to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct AccountKey(Key);
@@ -256,6 +290,8 @@ pub(crate) struct Ledger {
     by_uid: HashMap<Uid, Key>,
     memory: PageCount,
     mapped: PageCount,
+    user_pages: PageCount,
+    user_ranges: u32,
 }
 
 impl Ledger {
@@ -266,6 +302,8 @@ impl Ledger {
             by_uid: HashMap::default(),
             memory: PageCount::ZERO,
             mapped: PageCount::ZERO,
+            user_pages: PageCount::ZERO,
+            user_ranges: 0,
         }
     }
 
@@ -284,6 +322,14 @@ impl Ledger {
 
     pub(crate) fn mapped(&self) -> PageCount {
         self.mapped
+    }
+
+    pub(crate) fn user_pages(&self) -> PageCount {
+        self.user_pages
+    }
+
+    pub(crate) fn user_ranges(&self) -> u32 {
+        self.user_ranges
     }
 
     pub(crate) fn account(&self, key: AccountKey) -> Option<&Account> {
@@ -336,6 +382,7 @@ impl Ledger {
             Counted::MappedObjects => self.limits.mapped_objects_per_uid,
             Counted::Names => self.limits.names_per_uid,
             Counted::Offsets => self.limits.offsets_per_uid,
+            Counted::UserRanges => self.limits.user_ranges_per_uid,
         };
         match self.accounts.get(key.0) {
             Some(account) if account.count(what) >= limit => {
@@ -457,6 +504,52 @@ impl Ledger {
         self.close_if_empty(key.0);
     }
 
+    /// These pages are mapped again by whom they were taken from: no more of the kernel's than
+    /// before, so that no limit stands in the way.
+    pub(crate) fn count_mapped(&mut self, key: AccountKey, pages: PageCount) {
+        if let Some(account) = self.accounts.get_mut(key.0) {
+            account.mapped = account.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
+            account.mapped_objects = account.mapped_objects.saturating_add(1);
+        }
+        self.mapped = self.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
+    }
+
+    /// A range of so many pages of a client's own.
+    pub(crate) fn charge_user(
+        &mut self,
+        key: AccountKey,
+        pages: PageCount,
+    ) -> Result<(), LedgerError> {
+        let limit = self.limits.user_pages_per_uid;
+        let Some(account) = self.accounts.get_mut(key.0) else {
+            return Ok(());
+        };
+        let refused = LedgerError::UserPages(account.uid, limit);
+        let all = account
+            .user_pages
+            .checked_add(pages)
+            .filter(|&pages| pages <= limit)
+            .ok_or(refused)?;
+        let total = self.user_pages.checked_add(pages).ok_or(refused)?;
+        self.charge(key, Counted::UserRanges)?;
+        if let Some(account) = self.accounts.get_mut(key.0) {
+            account.user_pages = all;
+        }
+        self.user_pages = total;
+        self.user_ranges += 1;
+        Ok(())
+    }
+
+    /// A range of so many pages is its client's alone again.
+    pub(crate) fn refund_user(&mut self, key: AccountKey, pages: PageCount) {
+        if let Some(account) = self.accounts.get_mut(key.0) {
+            account.user_pages = account.user_pages.saturating_sub(pages);
+        }
+        self.user_pages = self.user_pages.saturating_sub(pages);
+        self.user_ranges = self.user_ranges.saturating_sub(1);
+        self.refund(key, Counted::UserRanges, 1);
+    }
+
     fn close_if_empty(&mut self, key: Key) {
         if self.accounts.get(key).is_some_and(Account::is_empty)
             && let Some(account) = self.accounts.remove(key)
@@ -475,11 +568,7 @@ mod tests {
     }
 
     fn load(size: u64) -> Load {
-        Load {
-            pages: pages(size),
-            has_name: false,
-            has_offset: false,
-        }
+        Load::of(pages(size))
     }
 
     fn ledger() -> Ledger {
@@ -535,6 +624,32 @@ mod tests {
         let refused = Err(LedgerError::Count(Uid(1), Counted::Objects, 3));
         assert_eq!(ledger.charge_object(account, pages(1)), refused);
         assert_eq!(ledger.memory(), pages(3));
+    }
+
+    #[test]
+    fn pages_and_ranges_of_clients_have_limits_of_their_own() {
+        let mut ledger = ledger();
+        ledger.limits.user_pages_per_uid = pages(10);
+        ledger.limits.user_ranges_per_uid = 2;
+        let account = ledger.charge_open(Uid(1)).unwrap();
+        let refused = Err(LedgerError::UserPages(Uid(1), pages(10)));
+        assert_eq!(ledger.charge_user(account, pages(11)), refused);
+        assert_eq!(ledger.charge_user(account, PageCount::MAX), refused);
+        ledger.charge_user(account, pages(4)).unwrap();
+        ledger.charge_user(account, pages(4)).unwrap();
+        let refused = Err(LedgerError::Count(Uid(1), Counted::UserRanges, 2));
+        assert_eq!(ledger.charge_user(account, pages(1)), refused);
+        assert_eq!((ledger.user_pages(), ledger.user_ranges()), (pages(8), 2));
+        assert_eq!(ledger.memory(), PageCount::ZERO, "no memory of ours");
+        // The client maps them again, whatever it may map.
+        ledger.count_mapped(account, pages(20));
+        assert_eq!(ledger.mapped(), pages(20));
+        ledger.refund_mapped(account, pages(20), true);
+        ledger.refund_user(account, pages(4));
+        ledger.refund_user(account, pages(4));
+        ledger.refund(account, Counted::Opens, 1);
+        assert_eq!((ledger.user_pages(), ledger.user_ranges()), (pages(0), 0));
+        assert_eq!(ledger.accounts().count(), 0);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod bindings;
 mod device;
 mod driver;
 mod dumb;
@@ -32,13 +33,14 @@ pub mod pages;
 mod sharers;
 mod shrink;
 mod slots;
+pub mod space;
 pub mod units;
 mod usage;
 pub mod user;
 
 pub use device::{
-    Config, CreateInfo, Device, Dumb, Mapper, News, ObjectCursor, ObjectFdInfo, ObjectView,
-    OpenStats, Stats, Working,
+    Acquisition, Claim, Config, CreateInfo, Device, Dumb, MAX_USER_HANDLE, Mapper, News,
+    ObjectCursor, ObjectFdInfo, ObjectView, OpenStats, Sequence, Stats, Working,
 };
 pub use driver::{Driver, NoDriver, ObjectInfo};
 pub use error::{Errno, Error};

@@ -2,7 +2,8 @@
 //!
 //! An object knows its pages, its counts and its holders; it does not know how to count or to
 //! end: the device does both, in one place each. An object lives while any of its counts
-//! (handles, object fds, mapped pages) is above zero, or something is at work on it.
+//! (handles, object fds, mapped pages) is above zero, while its pages are being taken over, or
+//! something is at work on it.
 
 use alloc::boxed::Box;
 
@@ -16,6 +17,7 @@ use crate::shrink;
 use crate::slots::Key;
 use crate::units::{FakeOffset, Handle, Name, PageCount, Uid};
 use crate::usage::{FEW_HOLDERS, Usage};
+use crate::user::User;
 
 /// Where an object's pages come from.
 #[derive(Debug)]
@@ -24,18 +26,24 @@ pub(crate) enum Backing {
     Own(PageSet),
     /// From the driver, which has them back when the object ends. Not mappable by clients.
     Private(PageSet),
+    /// A client's own, as long as it lets us have them. Boxed, because objects are many and these
+    /// are few of them.
+    User(Box<User>),
 }
 
 impl Backing {
     pub(crate) fn pages(&self) -> PageCount {
         match self {
             Self::Own(set) | Self::Private(set) => set.pages(),
+            Self::User(user) => user.pages,
         }
     }
 
     pub(crate) fn extents(&self) -> &[Extent] {
         match self {
             Self::Own(set) | Self::Private(set) => set.extents(),
+            // Nobody knows before a device needs them.
+            Self::User(_) => &[],
         }
     }
 }
@@ -81,7 +89,11 @@ impl Object {
     /// What its payer is charged for.
     pub(crate) fn load(&self) -> Load {
         Load {
-            pages: self.pages(),
+            pages: match self.backing {
+                // No memory of ours; it is charged apart, and not to sharers.
+                Backing::User(_) => PageCount::ZERO,
+                _ => self.pages(),
+            },
             has_name: self.name.is_some(),
             has_offset: self.offset.is_some(),
         }
@@ -100,7 +112,12 @@ impl Object {
 
     /// Whether nobody holds it.
     pub(crate) fn is_unused(&self) -> bool {
-        self.handles == 0 && self.fds == 0 && self.mapped.is_zero()
+        self.handles == 0 && self.fds == 0 && self.mapped.is_zero() && !self.is_acquiring()
+    }
+
+    /// Whether the platform is at its pages.
+    fn is_acquiring(&self) -> bool {
+        matches!(&self.backing, Backing::User(user) if user.is_acquiring())
     }
 
     /// An open or an object fd of this user holds the object, and did not before.

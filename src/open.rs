@@ -1,13 +1,16 @@
 //! Opens: one client's node, with its handles and its standing.
 
+use alloc::collections::BTreeMap;
+
 use hashbrown::HashSet;
 
 use crate::events::Inbox;
-use crate::handles::HandleTable;
+use crate::handles::{HandleTable, Reserved};
 use crate::ledger::AccountKey;
 use crate::slots::Key;
 use crate::units::Identity;
 use crate::usage::Usage;
+use crate::user::UserAddr;
 
 /// Which node was opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,6 +47,13 @@ pub(crate) struct Owner {
     pub(crate) account: AccountKey,
 }
 
+/// An object of a client's own pages whose handle the client has not asked for yet.
+#[derive(Debug)]
+pub(crate) struct Unclaimed {
+    pub(crate) object: Key,
+    pub(crate) reserved: Reserved,
+}
+
 /// One client's node.
 #[derive(Debug)]
 pub(crate) struct Open {
@@ -55,6 +65,8 @@ pub(crate) struct Open {
     pub(crate) handles: HandleTable,
     /// Objects that have pages mapped through this node.
     pub(crate) mapped: HashSet<Key>,
+    /// What is or was taken over through this open and not claimed, by where it began.
+    pub(crate) unclaimed: BTreeMap<UserAddr, Unclaimed>,
     /// Object fds that were made through this open and are not closed.
     pub(crate) object_fds: u32,
     /// How much memory it holds.
@@ -76,6 +88,7 @@ impl Open {
             owner: None,
             handles: HandleTable::default(),
             mapped: HashSet::default(),
+            unclaimed: BTreeMap::new(),
             object_fds: 0,
             usage: Usage::default(),
             magic: None,

@@ -57,7 +57,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         match self.create_charged(open, account, pages, info) {
             Ok(handle) => Ok((handle, pages)),
             Err(error) => {
-                self.ledger.refund_object(account, new(pages));
+                self.ledger.refund_object(account, Load::of(pages));
                 Err(error)
             }
         }
@@ -78,7 +78,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             caching: info.caching,
             contiguous: info.contiguous,
         })?;
-        self.adopt(open, account, Backing::Own(set), info.caching)
+        let (key, reserved) = self.adopt(open, account, Backing::Own(set), info.caching)?;
+        self.publish_handle(open, reserved, key)
     }
 
     /// A new object whose pages are the driver's own (stolen memory, a device's). Clients can hold
@@ -106,8 +107,10 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                 return Err(error);
             }
         };
-        self.adopt(open, account, Backing::Private(set), caching)
-            .inspect_err(|_| self.ledger.refund_object(account, new(pages)))
+        let (key, reserved) = self
+            .adopt(open, account, Backing::Private(set), caching)
+            .inspect_err(|_| self.ledger.refund_object(account, Load::of(pages)))?;
+        self.publish_handle(open, reserved, key)
     }
 
     /// A new buffer for `width` × `height` pixels of `bits` each.
@@ -132,15 +135,15 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         })
     }
 
-    /// Makes an object of pages that are paid for, and the first handle on it. On failure the
-    /// pages are back where they came from.
-    fn adopt(
+    /// Makes an object of pages that are paid for, and the first handle on it, which is to be
+    /// published. On failure the pages are back where they came from.
+    pub(super) fn adopt(
         &mut self,
         open: OpenId,
         owner: AccountKey,
         backing: Backing,
         caching: Caching,
-    ) -> Result<Handle, Error> {
+    ) -> Result<(Key, Reserved), Error> {
         let number = self.last_object + 1;
         let object = Object {
             number,
@@ -165,23 +168,24 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             }
         };
         self.last_object = number;
-        self.init_and_handle(open, key).inspect_err(|_| {
+        let reserved = self.init_and_handle(open, key).inspect_err(|_| {
             if let Some(object) = self.objects.remove(key) {
                 self.give_back(object);
             }
-        })
+        })?;
+        Ok((key, reserved))
     }
 
-    fn init_and_handle(&mut self, open: OpenId, key: Key) -> Result<Handle, Error> {
+    fn init_and_handle(&mut self, open: OpenId, key: Key) -> Result<Reserved, Error> {
         let info = self.info(key).ok_or(Error::NoSpace)?;
         self.driver.object_init(info)?;
-        self.create_handle(open, key, false).inspect_err(|_| {
+        self.reserve_handle(open, key).inspect_err(|_| {
             self.driver.object_free(info);
         })
     }
 
     /// Whether this open may have one more handle, and if its table must grow for that.
-    fn check_handles(&mut self, open: OpenId) -> Result<bool, Error> {
+    pub(super) fn check_handles(&mut self, open: OpenId) -> Result<bool, Error> {
         let limit = self.ledger.limits().handles_per_open;
         let account = self.account(open)?;
         let state = self.active(open)?;
@@ -195,15 +199,24 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         Ok(grows)
     }
 
-    /// One more handle of this open on this object: reserve the number → allow mapping → the
-    /// driver's hook → publish. A failure undoes what was done, in reverse; the object itself is
-    /// left to the caller.
+    /// One more handle of this open on this object.
     pub(super) fn create_handle(
         &mut self,
         open: OpenId,
         key: Key,
         prime: bool,
     ) -> Result<Handle, Error> {
+        let reserved = self.reserve_handle(open, key)?;
+        if prime {
+            self.set_prime(open, key, reserved.handle());
+        }
+        self.publish_handle(open, reserved, key)
+    }
+
+    /// All of a new handle but its being visible: reserve the number → allow mapping → the
+    /// driver's hook. A failure undoes what was done, in reverse; the object itself is left to the
+    /// caller.
+    fn reserve_handle(&mut self, open: OpenId, key: Key) -> Result<Reserved, Error> {
         let grows = self.check_handles(open)?;
         let account = self.account(open)?;
         let info = self.info(key).ok_or(Error::NoSpace)?;
@@ -219,16 +232,33 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             self.release(open, reserved);
             return Err(error.into());
         }
-        if prime {
-            self.set_prime(open, key, reserved.handle());
-        }
+        Ok(reserved)
+    }
+
+    /// From now on the handle is visible.
+    pub(super) fn publish_handle(
+        &mut self,
+        open: OpenId,
+        reserved: Reserved,
+        key: Key,
+    ) -> Result<Handle, Error> {
         let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
         self.handles += 1;
         Ok(state.handles.publish(reserved, key))
     }
 
-    /// Drops a handle: unpublish → the driver's hook → no more mapping → the number is free → the
-    /// name and the object go, if this was the last that held them.
+    /// Drops a handle that nobody has seen. The object is left to the caller.
+    pub(super) fn withdraw_handle(&mut self, open: OpenId, reserved: Reserved, key: Key) {
+        if let Some(info) = self.info(key) {
+            self.driver.handle_close(open, info);
+        }
+        self.uncount_handle(open, key);
+        self.release(open, reserved);
+    }
+
+    /// Drops a handle: unpublish → no device reaches the pages through this open → the driver's
+    /// hook → no more mapping → the number is free → the name and the object go, if this was the
+    /// last that held them.
     ///
     /// # Errors
     ///
@@ -237,6 +267,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         let state = self.opens.get_mut(open.0).ok_or(Error::NoSuchOpen)?;
         let unpublished = state.handles.unpublish(handle);
         let (reserved, key) = unpublished.ok_or(Error::NotClosable(handle))?;
+        self.let_go(open, key);
         if let Some(info) = self.info(key) {
             self.driver.handle_close(open, info);
         }
@@ -247,6 +278,21 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         self.end_name_if_unheld(key);
         self.end_if_unused(key);
         Ok(())
+    }
+
+    /// A handle of this open goes. With the last one go its bindings, and, where it registered the
+    /// pages, the pages.
+    fn let_go(&mut self, open: OpenId, key: Key) {
+        let Some(object) = self.objects.get(key) else {
+            return;
+        };
+        if object.holders.get(open).handles > 1 {
+            return;
+        }
+        if matches!(&object.backing, Backing::User(user) if user.registrar.open == open) {
+            self.give_pages_back(key);
+        }
+        self.clear_bindings(key, Some(open));
     }
 
     /// The size of the object behind a handle.
@@ -309,14 +355,5 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             self.names.remove(name);
             self.ledger.refund(object.owner, Counted::Names, 1);
         }
-    }
-}
-
-/// What a new object is charged for.
-fn new(pages: PageCount) -> Load {
-    Load {
-        pages,
-        has_name: false,
-        has_offset: false,
     }
 }

@@ -29,6 +29,12 @@ pub struct Stats {
     pub memory: PageCount,
     /// Pages mapped, each mapping counted.
     pub mapped: PageCount,
+    /// Pages of clients' own that are taken over, or mapped since they were.
+    pub user_pages: PageCount,
+    /// The ranges that those pages make.
+    pub user_ranges: u32,
+    /// Bindings in GPU address spaces.
+    pub bindings: usize,
     /// How much clients may have.
     pub limits: Limits,
 }
@@ -101,6 +107,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             offsets: self.offsets.len(),
             memory: self.ledger.memory(),
             mapped: self.ledger.mapped(),
+            user_pages: self.ledger.user_pages(),
+            user_ranges: self.ledger.user_ranges(),
+            bindings: self.bindings.len(),
             limits: *self.ledger.limits(),
         }
     }

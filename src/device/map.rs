@@ -25,17 +25,24 @@ pub enum Mapper {
 
 impl<S: PageSource, D: Driver> Device<S, D> {
     /// Where the object seems to lie in a node's file, in bytes. Made on demand, the same for
-    /// every open, charged to whoever pays for the object.
+    /// every open, charged to whoever pays for the object. An object of a client's own pages has
+    /// one only for its registrar, and only while it waits to be mapped again.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchHandle`] (ENOENT), [`Error::Limit`] (EMFILE), [`Error::NoSpace`] (ENOSPC).
+    /// [`Error::NoSuchHandle`] (ENOENT), [`Error::Limit`] (EMFILE), [`Error::NoSpace`] (ENOSPC),
+    /// [`Error::NotMappable`] (ENODEV).
     pub fn map_offset(&mut self, open: OpenId, handle: Handle) -> Result<FakeOffset, Error> {
         let key = self.object_of(open, handle)?;
         let object = self
             .objects
             .get_mut(key)
             .ok_or(Error::NoSuchHandle(handle))?;
+        if let Backing::User(user) = &object.backing
+            && (user.registrar.open != open || user.taken().is_none())
+        {
+            return Err(Error::NotMappable);
+        }
         if let Some(offset) = object.offset {
             return Ok(offset);
         }
@@ -202,7 +209,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     }
 
     /// The object that begins at this fake offset, if the open may map it.
-    fn mappable(&self, open: OpenId, offset: u64) -> Result<Key, Error> {
+    pub(super) fn mappable(&self, open: OpenId, offset: u64) -> Result<Key, Error> {
         let none = Error::NoSuchOffset(offset);
         let exact = FakeOffset::new(offset).and_then(|offset| self.offsets.exact(offset));
         let key = exact.ok_or(none)?;
@@ -225,7 +232,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
     }
 
-    fn count_pages(&mut self, mapper: Mapper, key: Key, pages: PageCount) {
+    pub(super) fn count_pages(&mut self, mapper: Mapper, key: Key, pages: PageCount) {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
@@ -248,8 +255,12 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
     }
 
-    /// Uncounts up to `pages` pages of this open's.
+    /// Uncounts up to `pages` pages of this open's. Any of a client's own that goes takes all of
+    /// them with it, before anything else happens.
     pub(super) fn uncount_node_pages(&mut self, open: OpenId, key: Key, pages: PageCount) {
+        if !pages.is_zero() && self.is_held_through(open, key) {
+            self.give_pages_back(key);
+        }
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
@@ -271,7 +282,14 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if let Ok(account) = self.account(open) {
             self.ledger.refund_mapped(account, pages, pages == counted);
         }
+        self.settle_user(key);
         self.end_if_unused(key);
+    }
+
+    /// Whether these are a client's own pages, mapped again through this open.
+    fn is_held_through(&self, open: OpenId, key: Key) -> bool {
+        let user = self.user(key).map(|(_, user)| user);
+        user.is_some_and(|user| user.registrar.open == open && user.held().is_some())
     }
 
     fn uncount_fd_pages(&mut self, fd: ObjectFdId, pages: PageCount) {
@@ -291,7 +309,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
 fn own_pages(backing: &Backing) -> Result<&PageSet, Error> {
     match backing {
         Backing::Own(set) => Ok(set),
-        Backing::Private(_) => Err(Error::NotMappable),
+        Backing::Private(_) | Backing::User(_) => Err(Error::NotMappable),
     }
 }
 

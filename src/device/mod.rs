@@ -5,8 +5,9 @@
 //! together with what they count, and an object ends in one place, [`Device::end_if_unused`].
 //!
 //! Split by concern: opens and masters here, `create` for objects and handles, `share` for names
-//! and object fds, `map` for mappings and bytes, `look` for what is shown to people, `rule` for what
-//! root does to others, `tell` for events and for what is busy.
+//! and object fds, `map` for mappings and bytes, `user` for clients' own pages, `vm` for GPU
+//! address spaces, `look` for what is shown to people, `rule` for what root does to others, `tell`
+//! for events and for what is busy.
 
 mod create;
 mod look;
@@ -17,10 +18,13 @@ mod share;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod user;
+mod vm;
 
 use alloc::collections::BTreeMap;
 use core::mem::take;
 
+use crate::bindings::Bindings;
 use crate::driver::{Driver, NoDriver, ObjectInfo};
 use crate::error::Error;
 use crate::events::{Board, Inbox};
@@ -41,6 +45,8 @@ pub use map::Mapper;
 pub use share::ObjectFdInfo;
 use tell::Use;
 pub use tell::{News, Working};
+pub use user::{Acquisition, Claim, MAX_USER_HANDLE};
+pub use vm::Sequence;
 
 /// How a device is to be.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +67,7 @@ pub struct Device<S, D = NoDriver> {
     object_fds: Slots<ObjectFd>,
     names: Names,
     offsets: Offsets,
+    bindings: Bindings,
     ledger: Ledger,
     /// Opens by their number for people.
     clients: BTreeMap<u64, OpenId>,
@@ -93,6 +100,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             object_fds: Slots::new(),
             names: Names::new(config.names),
             offsets: Offsets::new(limits.offset_space),
+            bindings: Bindings::default(),
             ledger: Ledger::new(limits),
             clients: BTreeMap::new(),
             clients_by_uid: BTreeMap::new(),
@@ -221,6 +229,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     }
 
     fn close_handles(&mut self, open: OpenId) {
+        self.withdraw_all_unclaimed(open);
         while let Some(handle) = self.highest_handle(open) {
             let _ = self.close_handle(open, handle);
         }
@@ -342,6 +351,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         match object.backing {
             Backing::Own(set) => self.source.free(object.allocated_for, set),
             Backing::Private(set) => self.driver.take_back(set),
+            // Given back when it was revoked.
+            Backing::User(_) => {}
         }
     }
 }

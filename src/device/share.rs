@@ -59,7 +59,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchHandle`] (ENOENT), [`Error::Limit`] (EMFILE).
+    /// [`Error::NoSuchHandle`] (ENOENT), [`Error::NotExportable`] (EINVAL), [`Error::Limit`]
+    /// (EMFILE).
     pub fn export(
         &mut self,
         open: OpenId,
@@ -79,7 +80,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchName`] (ENOENT), [`Error::Limit`] (EMFILE).
+    /// [`Error::NoSuchName`] (ENOENT), [`Error::NotExportable`] (EINVAL), [`Error::Limit`] (EMFILE).
     pub fn export_name(
         &mut self,
         open: OpenId,
@@ -154,6 +155,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         key: Key,
         rights: Rights,
     ) -> Result<ObjectFdId, Error> {
+        if self.user(key).is_some() {
+            return Err(Error::NotExportable);
+        }
         let limit = self.ledger.limits().object_fds_per_open;
         let account = self.account(open)?;
         let state = self.active(open)?;

@@ -5,5 +5,8 @@
 //! the server does it with its platform; this crate never looks at an address of a client's.
 
 mod range;
+mod state;
+
+pub(crate) use state::{Registrar, User};
 
 pub use range::{RangeError, UserAddr, UserFault, UserRange, UserSet};

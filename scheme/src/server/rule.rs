@@ -65,6 +65,8 @@ pub(super) fn get(limits: &Limits, limit: Limit) -> u64 {
         Limit::OffsetsPerUid => limits.offsets_per_uid.into(),
         Limit::WaitingPerUid => limits.waiting_per_uid.into(),
         Limit::WaitingPerOpen => limits.waiting_per_open.into(),
+        Limit::UserPagesPerUid => limits.user_pages_per_uid.get(),
+        Limit::UserRangesPerUid => limits.user_ranges_per_uid.into(),
     }
 }
 
@@ -91,6 +93,8 @@ fn set(limits: &mut Limits, limit: Limit, value: u64) -> Option<()> {
         Limit::OffsetsPerUid => limits.offsets_per_uid = count,
         Limit::WaitingPerUid => limits.waiting_per_uid = count,
         Limit::WaitingPerOpen => limits.waiting_per_open = count,
+        Limit::UserPagesPerUid => limits.user_pages_per_uid = pages,
+        Limit::UserRangesPerUid => limits.user_ranges_per_uid = count,
     }
     Some(())
 }

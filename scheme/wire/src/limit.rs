@@ -103,6 +103,10 @@ limits! {
     WaitingPerUid = 14, "waiting-per-uid", Count, MAX_FILES;
     /// Requests on one open file that wait at a time.
     WaitingPerOpen = 15, "waiting-per-open", Count, MAX_FILES;
+    /// Pages of one user's clients that are taken over.
+    UserPagesPerUid = 16, "userptr-pages-per-uid", Pages, MAX_PAGES;
+    /// Ranges of one user's clients that those pages make.
+    UserRangesPerUid = 17, "userptr-ranges-per-uid", Count, MAX_COUNT;
 }
 
 impl Limit {
