@@ -12,7 +12,7 @@ use crate::object::Backing;
 use crate::pages::{PageSet, PageSource};
 use crate::shrink;
 use crate::slots::Key;
-use crate::units::{FakeOffset, Handle, PageCount, WindowAddr};
+use crate::units::{FakeOffset, Handle, PageCount, Pid, WindowAddr};
 
 /// Through what something is mapped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -150,6 +150,12 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// `size` bytes from `offset` on are mapped no more. Any numbers will do: what was not counted
     /// is not uncounted.
     pub fn unmap(&mut self, mapper: Mapper, offset: u64, size: u64) {
+        self.unmap_by(mapper, offset, size, None);
+    }
+
+    /// As [`Device::unmap`]; where a client's own pages are taken back by it, the client is told
+    /// that it was this process that did it.
+    pub fn unmap_by(&mut self, mapper: Mapper, offset: u64, size: u64, by: Option<Pid>) {
         let Some(pages) = PageCount::covering(size) else {
             return;
         };
@@ -157,7 +163,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             Mapper::Node(open) => {
                 let offset = FakeOffset::new(offset);
                 if let Some(key) = offset.and_then(|offset| self.offsets.containing(offset)) {
-                    self.uncount_node_pages(open, key, pages);
+                    self.uncount_node_pages(open, key, pages, by);
                 }
             }
             Mapper::Object(fd) => self.uncount_fd_pages(fd, pages),
@@ -257,9 +263,16 @@ impl<S: PageSource, D: Driver> Device<S, D> {
 
     /// Uncounts up to `pages` pages of this open's. Any of a client's own that goes takes all of
     /// them with it, before anything else happens.
-    pub(super) fn uncount_node_pages(&mut self, open: OpenId, key: Key, pages: PageCount) {
+    pub(super) fn uncount_node_pages(
+        &mut self,
+        open: OpenId,
+        key: Key,
+        pages: PageCount,
+        by: Option<Pid>,
+    ) {
         if !pages.is_zero() && self.is_held_through(open, key) {
             self.give_pages_back(key);
+            self.tell_revoked(key, by);
         }
         let Some(object) = self.objects.get_mut(key) else {
             return;

@@ -211,7 +211,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             .get_mut(open.0)
             .map(|state| take(&mut state.mapped));
         for object in mapped.into_iter().flatten() {
-            self.uncount_node_pages(open, object, PageCount::MAX);
+            self.uncount_node_pages(open, object, PageCount::MAX, None);
         }
         self.close_handles(open);
         let Some(state) = self.opens.remove(open.0) else {

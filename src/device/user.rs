@@ -310,6 +310,18 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         self.settle_user(key);
     }
 
+    /// Tells the registrar that its pages were taken back, where it still has its handle.
+    pub(super) fn tell_revoked(&mut self, key: Key, by: Option<Pid>) {
+        let user = self.user(key).map(|(_, user)| user);
+        if let Some(user) = user
+            && let Some(handle) = user.handle
+            && self.object_of(user.registrar.open, handle) == Ok(key)
+        {
+            let open = user.registrar.open;
+            self.post_revoked(open, handle, by);
+        }
+    }
+
     /// Takes back the handle of an object that nobody has claimed, and its pages.
     fn withdraw_unclaimed(&mut self, key: Key) {
         let Some(user) = self.user_mut(key) else {

@@ -5,8 +5,8 @@ use gem::space::{Access, Place, SpaceId, UserPages};
 use gem::units::{Gid, GpuAddr, Handle, Identity, PAGE_SIZE, PageCount, Pid, Uid};
 use gem::user::{UserAddr, UserRange};
 use gem::{
-    Acquisition, Claim, Config, CreateInfo, Device, Error, Limits, Mapper, NameMode, Node, OpenId,
-    Rights,
+    Acquisition, Claim, Config, CreateInfo, Device, Error, Event, Limits, Mapper, NameMode, Node,
+    OpenId, Rights,
 };
 
 use crate::world::{Deed, Gpu, Mood, SPACE_PAGES, Shared, frame};
@@ -136,6 +136,24 @@ fn unmapping_all_or_a_part_gives_all_pages_back() {
             "an object without pages"
         );
     }
+}
+
+#[test]
+fn the_client_is_told_who_took_its_pages() {
+    let mut held = held();
+    let mapper = Mapper::Node(held.open);
+    let (at, by) = (held.offset + PAGE_SIZE, Some(OTHER_PID));
+    held.device.unmap_by(mapper, at, PAGE_SIZE, by);
+    held.device.unmap_by(mapper, held.offset, BYTES, by);
+    let handle = held.handle;
+    let told = held.device.next_event(held.open);
+    assert_eq!(told, Ok(Some(Event::Revoked { handle, by })));
+    assert_eq!(held.device.next_event(held.open), Ok(None), "once");
+    // Who closes the handle knows.
+    let mut held = self::held();
+    held.device.close_handle(held.open, held.handle).unwrap();
+    held.device.unmap_by(mapper, held.offset, BYTES, by);
+    assert_eq!(held.device.next_event(held.open), Ok(None));
 }
 
 #[test]
