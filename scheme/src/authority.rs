@@ -40,6 +40,7 @@ impl Right {
             | Map { .. }
             | Size { .. }
             | Import
+            | Userptr { .. }
             | GetLimit { .. } => Self::Every,
             SetLimit { .. } | Revoke { .. } => Self::Root,
             Flink { .. } | Open { .. } => Self::Names,
@@ -52,7 +53,7 @@ impl Right {
     pub fn of_drm(call: &drm::Call) -> Self {
         use drm::Call::*;
         match call {
-            Version(_) | GetCap(_) | GemClose(_) | PrimeFdToHandle => Self::Every,
+            Version(_) | GetCap(_) | GemClose(_) | PrimeFdToHandle | Userptr(_) => Self::Every,
             GetUnique(_) | GetClient(_) | SetClientCap(_) | GetMagic(_) | CreateDumb(_)
             | MapDumb(_) | DestroyDumb(_) => Self::Primary,
             GemFlink(_) | GemOpen(_) => Self::Names,

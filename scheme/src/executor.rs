@@ -6,7 +6,8 @@
 //! `Access::with`, so that no borrow of it survives an await; whatever was checked before an
 //! await is checked again after it, because the attempt is made again from the start.
 //!
-//! Dropping a future at any await leaves no trace: an attempt either happened or changed nothing.
+//! Dropping a future at any await leaves no trace: an attempt either happened or changed nothing,
+//! and what one kind of them has begun (`server::userptr`) is undone when its request is dropped.
 //! Every request that came in is answered exactly once, also when it is cancelled or its file is
 //! closed, because until then the kernel keeps the client's payload mapped. The payload is taken
 //! away from the request before its answer leaves this module.
@@ -33,7 +34,7 @@ use crate::fds::FdId;
 use crate::payload::Payload;
 use crate::platform::Platform;
 use crate::server::{Cause, Server, Stop};
-use crate::sqe::{Message, Request, Tag};
+use crate::sqe::{Message, Operation, Request, Tag};
 
 /// How many waiting requests go on before the socket has its turn again.
 const ROUND: usize = 32;
@@ -206,6 +207,14 @@ impl<P: Platform + 'static> Executor<P> {
 
     /// Answers the request, if that can be done now; else what it has to wait for.
     fn attempt(&mut self, request: &mut Request, answers: &mut Answers) -> Option<Stop> {
+        // Before anything is begun for it.
+        if let Operation::SendFds { count, .. } = request.operation
+            && let Err(errno) = self.may_wait(request.fd, request.caller, answers)
+        {
+            self.server.borrow_mut().turn_away(request, count);
+            answers.push((request.tag, Answer::Error(errno)));
+            return None;
+        }
         let attempt = self.server.borrow_mut().attempt(request);
         match attempt {
             Ok(answer) => answers.push((request.tag, answer)),
@@ -220,7 +229,10 @@ impl<P: Platform + 'static> Executor<P> {
         let (tag, fd) = (request.tag, request.fd);
         let user = match self.may_wait(fd, request.caller, answers) {
             Ok(user) => user,
-            Err(errno) => return answers.push((tag, Answer::Error(errno))),
+            Err(errno) => {
+                self.server.borrow_mut().forget(tag);
+                return answers.push((tag, Answer::Error(errno)));
+            }
         };
         *self.by_user.entry(user).or_default() += 1;
         self.server.borrow_mut().waiting += 1;
@@ -325,8 +337,8 @@ impl<P: Platform + 'static> Executor<P> {
         self.answer(key, Answer::Error(errno), answers);
     }
 
-    /// Takes the request out and answers it. The future goes first, then the payload, then the
-    /// answer may leave.
+    /// Takes the request out and answers it. The future goes first, then what it has begun, then
+    /// the payload, then the answer may leave.
     fn answer(&mut self, key: usize, answer: Answer, answers: &mut Answers) {
         let parked = self.parked.try_remove(key);
         let Some(Parked {
@@ -346,6 +358,7 @@ impl<P: Platform + 'static> Executor<P> {
             }
         }
         let mut request = request.borrow_mut();
+        self.server.borrow_mut().forget(request.tag);
         request.payload = Payload::EMPTY;
         self.by_tag.remove(&request.tag.0);
         self.by_file.remove(&(request.fd, key));

@@ -12,14 +12,14 @@ use libredox::call;
 use redox_scheme::Socket;
 use redox_scheme::scheme::register_scheme_inner;
 use syscall::error::{EAGAIN, EINTR, EMFILE};
-use syscall::flag::{F_SETFL, O_NONBLOCK};
+use syscall::flag::{CallFlags, F_SETFL, O_NONBLOCK, SchemeSocketCall};
 use syscall::schemev2::{Cqe, Sqe};
 
 use crate::answer::{self, Errno};
 use crate::executor::{Answers, Executor};
 use crate::platform::Platform;
 use crate::server::Server;
-use crate::sqe;
+use crate::sqe::{self, Tag};
 
 /// How many requests are read at a time.
 const BATCH: usize = 32;
@@ -49,6 +49,8 @@ impl<P: Platform + 'static> Service<P> {
     pub fn register(socket: Socket, name: &str, mut server: Server<P>) -> Result<Self, Errno> {
         let control = server.control().map_err(|_| Errno(EMFILE))?;
         let root = server.root().map_err(|_| Errno(EMFILE))?;
+        let requests = socket.inner().raw();
+        server.set_obtain(Box::new(move |tag, numbers| obtain(requests, tag, numbers)));
         let control = socket.create_this_scheme_fd(0, control.raw() as usize, 0, 0)?;
         register_scheme_inner(&socket, name, root.raw() as usize)?;
         Ok(Self {
@@ -155,10 +157,21 @@ impl Control {
     }
 
     fn call(self, number: u64) {
-        let flags = syscall::CallFlags::empty();
+        let flags = CallFlags::empty();
         // An error means that the service is gone, and with it whoever could wait for this.
         let _ = call::call_rw(self.fd, &mut [], flags, &[number]);
     }
+}
+
+/// Has the kernel put the fds of a request into the daemon's table, at numbers of its choice.
+fn obtain(socket: usize, Tag(tag): Tag, numbers: &mut [usize]) -> Result<(), Errno> {
+    let words = [SchemeSocketCall::ObtainFd as u64, tag.into()];
+    // SAFETY: a slice of words is as many bytes, any of which may be read and written.
+    let bytes = unsafe {
+        core::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast::<u8>(), size_of_val(numbers))
+    };
+    call::call_ro(socket, bytes, CallFlags::FD, &words)?;
+    Ok(())
 }
 
 /// Whole SQEs into `batch`; 0 where nothing has come and the socket does not block.

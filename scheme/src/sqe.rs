@@ -133,6 +133,13 @@ pub enum Operation {
         /// Which form of answer.
         packed: bool,
     },
+    /// Fds come with it.
+    SendFds {
+        /// What the client says of them.
+        word: u64,
+        /// How many there are.
+        count: u64,
+    },
     /// From the daemon's own other threads: work is finished.
     Kick,
     /// From the daemon's own other threads: answer everything and leave.
@@ -209,6 +216,12 @@ fn operation(opcode: Opcode, sqe: &Sqe, payload: &Payload) -> Result<Operation, 
         } else {
             call([sqe.args[3], sqe.args[4], sqe.args[5]], payload)
         };
+    }
+    if matches!(opcode, Opcode::Sendfd) {
+        return Ok(Operation::SendFds {
+            word: sqe.args[2],
+            count: sqe.args[3],
+        });
     }
     if two_fds {
         return Err(Errno(EINVAL));

@@ -22,6 +22,7 @@ use crate::object::{Backing, Object};
 use crate::open::Unclaimed;
 use crate::pages::{Caching, PageSource};
 use crate::slots::Key;
+use crate::space::UserPages;
 use crate::units::{FakeOffset, Handle, PageCount, Pid, Uid, WindowAddr};
 use crate::user::{Registrar, User, UserAddr, UserRange, UserSet};
 
@@ -47,6 +48,11 @@ pub struct Claim {
 }
 
 impl<S: PageSource, D: Driver> Device<S, D> {
+    /// What devices can do with such pages.
+    pub fn user_pages(&self) -> UserPages {
+        self.driver.user_pages()
+    }
+
     /// A new object of a client's own pages, and a handle on it that nobody sees yet. Everything
     /// is checked and charged; the platform is to take the range over.
     ///

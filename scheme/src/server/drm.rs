@@ -1,6 +1,7 @@
 //! DRM calls: Linux's semantics and errno, structs answered over the payload.
 
 use gem::OpenId;
+use gem::units::Pid;
 use gem_wire::drm::{
     Auth, Call, Cap, Client, CreateDumb, DestroyDumb, GemClose, GemFlink, GemOpen, MapDumb,
     SetVersion, Unique, Version, cap,
@@ -26,7 +27,13 @@ const DRIVER: (i32, i32, i32) = (1, 0, 0);
 const INTERFACE: (i32, i32) = (1, 4);
 
 impl<P: Platform> Server<P> {
-    pub(super) fn drm(&mut self, open: OpenId, call: Call, payload: &mut Payload) -> Reply {
+    pub(super) fn drm(
+        &mut self,
+        open: OpenId,
+        caller: Pid,
+        call: Call,
+        payload: &mut Payload,
+    ) -> Reply {
         self.allowed(open, Right::of_drm(&call))?;
         match call {
             Call::Version(asked) => version(asked, payload),
@@ -71,6 +78,7 @@ impl<P: Platform> Server<P> {
                 self.device.drop_master(open)?;
                 Ok(Answer::DONE)
             }
+            Call::Userptr(asked) => put(payload, self.claim_drm(open, caller, asked)?),
             Call::CreateDumb(asked) => self.create_dumb(open, asked, payload),
             Call::MapDumb(asked) => {
                 let offset = self.device.map_offset(open, handle(asked.handle)?)?.get();

@@ -30,6 +30,8 @@ pub(super) fn stats(stats: &Stats, reader: &Account, files: usize, waiting: usiz
         ("offsets", stats.offsets as u64),
         ("memory-pages", stats.memory.get()),
         ("mapped-pages", stats.mapped.get()),
+        ("userptr-ranges", stats.user_ranges.into()),
+        ("userptr-pages", stats.user_pages.get()),
         ("uid", reader.uid.0.into()),
         ("uid-opens", reader.opens.into()),
         ("uid-objects", reader.objects.into()),
@@ -40,6 +42,8 @@ pub(super) fn stats(stats: &Stats, reader: &Account, files: usize, waiting: usiz
         ("uid-memory-pages", reader.memory.get()),
         ("uid-mapped-pages", reader.mapped.get()),
         ("uid-mapped-objects", reader.mapped_objects.into()),
+        ("uid-userptr-ranges", reader.user_ranges.into()),
+        ("uid-userptr-pages", reader.user_pages.get()),
     ] {
         line(&mut text, key, value);
     }

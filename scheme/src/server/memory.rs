@@ -1,5 +1,6 @@
 //! Mappings, and object fds read and written like files.
 
+use gem::units::{FakeOffset, Pid};
 use gem::{Error, Mapper, ObjectFdId, OpenId};
 use syscall::error::EINVAL;
 
@@ -20,16 +21,23 @@ impl<P: Platform> Server<P> {
         Ok(Answer::Value(window.get() as u64))
     }
 
-    /// Through a node; where a fork asks, also what has no handle any more, or in part.
+    /// Through a node: an object as anybody's, or a client's own pages by that client; where a fork
+    /// asks, also what has no handle any more, or in part.
     pub(super) fn map_node(
         &mut self,
         open: OpenId,
+        caller: Pid,
         offset: u64,
         size: u64,
         write: bool,
         again: bool,
     ) -> Reply {
-        let mapped = self.device.map(Mapper::Node(open), offset, size, write);
+        let is_user = FakeOffset::new(offset).is_some_and(FakeOffset::is_user);
+        let mapped = if is_user && !again {
+            self.device.map_userptr(open, caller, offset, size)
+        } else {
+            self.device.map(Mapper::Node(open), offset, size, write)
+        };
         let window = match mapped {
             Err(Error::NoSuchOffset(_) | Error::NotAllowed) if again => {
                 self.device.map_again(open, offset, size)?
@@ -39,9 +47,10 @@ impl<P: Platform> Server<P> {
         Ok(Answer::Value(window.get() as u64))
     }
 
-    /// Never refused: the kernel has unmapped already and only tells.
-    pub(super) fn unmap(&mut self, mapper: Mapper, offset: u64, size: u64) -> Reply {
-        self.device.unmap(mapper, offset, size);
+    /// Never refused: the kernel has unmapped already and only tells. When this is answered,
+    /// nothing of ours reaches the pages of a client's own that were among them.
+    pub(super) fn unmap(&mut self, mapper: Mapper, offset: u64, size: u64, by: Pid) -> Reply {
+        self.device.unmap_by(mapper, offset, size, Some(by));
         Ok(Answer::DONE)
     }
 

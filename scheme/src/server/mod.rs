@@ -4,8 +4,8 @@
 //! attempt either succeeds, changes nothing and says why, or changes nothing and says what it
 //! waits for; the executor repeats those from the start. Handlers are split by what they serve:
 //! `native` and `drm` for calls on nodes, `files` for what every file can do, `memory` for
-//! mappings, `events` for what clients wait for, `rule` for what root does, `text` for what people
-//! read and `lines` for what it says.
+//! mappings, `userptr` for clients' own pages, `events` for what clients wait for, `rule` for what
+//! root does, `text` for what people read and `lines` for what it says.
 
 mod drm;
 mod events;
@@ -15,6 +15,7 @@ mod memory;
 mod native;
 mod rule;
 mod text;
+mod userptr;
 
 use alloc::collections::BTreeMap;
 
@@ -32,6 +33,8 @@ use crate::sqe::{Operation, Request};
 pub use events::Happened;
 use events::{News, Watch};
 use text::{Listing, Text};
+use userptr::Begun;
+pub use userptr::Obtain;
 
 /// The most files that may be open at a time, all clients together. A node costs nothing but its
 /// slot until its first call.
@@ -137,6 +140,11 @@ pub struct Server<P: Platform> {
     news: News,
     /// How many requests wait: the executor counts them.
     pub(crate) waiting: usize,
+    /// Acquisitions that requests wait for, by their tags.
+    taking: BTreeMap<u32, Begun>,
+    /// Acquisitions that nobody waits for, and of which the platform has something yet.
+    abandoned: BTreeMap<Ticket, gem::Acquisition>,
+    obtain: Option<Obtain>,
     leaving: bool,
 }
 
@@ -150,6 +158,9 @@ impl<P: Platform> Server<P> {
             nodes: BTreeMap::new(),
             news: News::default(),
             waiting: 0,
+            taking: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
+            obtain: None,
             leaving: false,
         }
     }
@@ -181,6 +192,9 @@ impl<P: Platform> Server<P> {
 
     /// Does what the request asks, if it may and can be done now.
     pub fn attempt(&mut self, request: &mut Request) -> Reply {
+        if let Operation::SendFds { word, count } = request.operation {
+            return self.on_sent(request, word, count);
+        }
         let Some((file, owned)) = self.files.look(request.fd) else {
             return Err(Errno(EBADF).into());
         };
@@ -220,8 +234,8 @@ impl<P: Platform> Server<P> {
     fn on_node(&mut self, open: OpenId, rights: Rights, request: &mut Request) -> Reply {
         self.refuse_if_revoked(open, request.operation)?;
         match request.operation {
-            Operation::Native(call) => self.native(open, call),
-            Operation::Drm(call) => self.drm(open, call, &mut request.payload),
+            Operation::Native(call) => self.native(open, request.caller, call),
+            Operation::Drm(call) => self.drm(open, request.caller, call, &mut request.payload),
             Operation::Import { object, packed } => self.import(open, object, packed),
             // As on Linux, where calls need no right to write, and mappings do.
             Operation::Map { write: true, .. } if !rights.write => Err(Errno(EACCES).into()),
@@ -230,8 +244,10 @@ impl<P: Platform> Server<P> {
                 size,
                 write,
                 again,
-            } => self.map_node(open, offset, size, write, again),
-            Operation::Unmap { offset, size } => self.unmap(gem::Mapper::Node(open), offset, size),
+            } => self.map_node(open, request.caller, offset, size, write, again),
+            Operation::Unmap { offset, size } => {
+                self.unmap(gem::Mapper::Node(open), offset, size, request.caller)
+            }
             Operation::Export(export) => self.export(open, export),
             Operation::Open(path, flags) => self.open_from_node(open, path, flags),
             _ => {
@@ -250,7 +266,7 @@ impl<P: Platform> Server<P> {
                 ..
             } => self.map(gem::Mapper::Object(object), offset, size, write),
             Operation::Unmap { offset, size } => {
-                self.unmap(gem::Mapper::Object(object), offset, size)
+                self.unmap(gem::Mapper::Object(object), offset, size, request.caller)
             }
             Operation::Read { offset, .. } => {
                 self.read_object(object, offset, &mut request.payload)
@@ -265,6 +281,7 @@ impl<P: Platform> Server<P> {
             Operation::Kick => {
                 let pages = self.device.source_mut();
                 self.platform.finished(pages, &mut self.news.finished);
+                self.settle_abandoned();
                 Ok(Answer::DONE)
             }
             Operation::Shutdown => {

@@ -1,6 +1,6 @@
 //! Native calls: words in, one word out.
 
-use gem::units::{Handle, PageCount};
+use gem::units::{Handle, PageCount, Pid};
 use gem::{CreateInfo, OpenId};
 use gem_wire::limit::Limit;
 use gem_wire::native::{Call, CreateFlags, Features, Hello, Sized, VERSION};
@@ -14,20 +14,20 @@ use crate::fds::FdId;
 use crate::platform::Platform;
 use gem::pages::Caching;
 
-/// What this server can do.
+/// What this server can do on every machine.
 const FEATURES: Features = Features::BUFFERS
     .union(Features::NAMES)
     .union(Features::PRIME)
     .union(Features::EVENTS);
 
 impl<P: Platform> Server<P> {
-    pub(super) fn native(&mut self, open: OpenId, call: Call) -> Reply {
+    pub(super) fn native(&mut self, open: OpenId, caller: Pid, call: Call) -> Reply {
         self.allowed(open, Right::of_native(&call))?;
         let value = match call {
             Call::Hello { version: 0 } => return Err(Errno(EINVAL).into()),
             Call::Hello { .. } => Hello {
                 version: VERSION,
-                features: FEATURES,
+                features: self.features(),
             }
             .pack(),
             Call::Create { size, flags } => sized(self.device.create(open, size, info(flags))?)?,
@@ -39,6 +39,11 @@ impl<P: Platform> Server<P> {
             Call::Open { name: raw } => sized(self.device.open_name(open, name(raw)?)?)?,
             Call::Map { handle: raw } => self.device.map_offset(open, handle(raw)?)?.get(),
             Call::Size { handle: raw } => self.device.size(open, handle(raw)?)?.get(),
+            Call::Userptr {
+                address,
+                pages,
+                flags,
+            } => self.claim(open, caller, address, pages, flags)?,
             Call::GetMagic => self.device.magic(open)?.get().into(),
             Call::AuthMagic { magic } => {
                 self.authenticate(magic)?;
@@ -57,6 +62,14 @@ impl<P: Platform> Server<P> {
             Call::Import => return Err(Errno(EINVAL).into()),
         };
         Ok(Answer::Value(value))
+    }
+
+    fn features(&self) -> Features {
+        if self.platform.takes_user_pages() {
+            FEATURES | Features::USERPTR
+        } else {
+            FEATURES
+        }
     }
 
     /// A handle on the object behind another file: PRIME import.

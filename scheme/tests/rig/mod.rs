@@ -1,18 +1,21 @@
 //! The server without a kernel: SQEs made by hand, answers looked at, a platform that does what
 //! the test says. What needs real processes and real mappings is tested elsewhere.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use gem::pages::{Extent, Extents, NotReady, PageRequest, PageSet, PageSource, Ticket};
 use gem::units::{Gid, Identity, PAGE_SIZE, PageCount, PhysAddr, Pid, Uid, WindowAddr};
+use gem::user::{UserFault, UserRange, UserSet};
 use gem::{Config, Limits, NameMode};
 use gem_wire::event::{Event, RECORD_SIZE, Record};
 use gemd::answer::Answer;
 use gemd::executor::{Answers, Executor};
 use gemd::fds::FdId;
-use gemd::platform::Platform;
+use gemd::platform::{Platform, SpaceFd};
 use gemd::server::Server;
 use gemd::sqe::{self, Tag};
 use syscall::flag::{EventFlags, MapFlags};
@@ -33,6 +36,23 @@ pub struct World {
     next_ticket: u64,
     /// Processes that exist.
     pub users: HashMap<u64, u32>,
+    /// Whether clients' own pages can be taken over.
+    pub takes_user_pages: bool,
+    /// Fds that were obtained and not closed.
+    pub fds: BTreeSet<usize>,
+    last_fd: usize,
+    /// What is being taken over, and what came of it.
+    pub taking: BTreeMap<Ticket, Taking>,
+    /// User sets that were handed out and not released.
+    pub user_sets: BTreeMap<u64, Uid>,
+}
+
+/// What the platform knows of an acquisition.
+pub struct Taking {
+    pub owner: Uid,
+    pub range: UserRange,
+    outcome: Option<Result<UserSet, UserFault>>,
+    pub abandoned: bool,
 }
 
 impl World {
@@ -43,10 +63,29 @@ impl World {
 
     fn wait(&mut self) -> Option<Ticket> {
         self.waits = self.waits.checked_sub(1)?;
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
+        let ticket = self.ticket();
         self.begun.push(ticket);
         Some(ticket)
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    /// The worker has taken the oldest range over, or has not been able to; or, where nobody wants
+    /// it, has undone it.
+    pub fn finish_taking(&mut self, fault: Option<UserFault>) {
+        let mut all = self.taking.iter_mut();
+        let (&ticket, taking) = all.find(|(_, taking)| taking.outcome.is_none()).unwrap();
+        if taking.abandoned {
+            self.taking.remove(&ticket);
+        } else {
+            self.next_key += 1;
+            let set = UserSet::new(self.next_key, taking.range.pages());
+            taking.outcome = Some(fault.map_or(Ok(set), Err));
+        }
+        self.finished.push(ticket);
     }
 }
 
@@ -82,6 +121,24 @@ impl PageSource for Pages {
     fn free(&mut self, _: Uid, set: PageSet) {
         assert!(self.0.borrow_mut().live.remove(&set.key()), "freed twice");
     }
+
+    fn user_window(&mut self, set: &UserSet) -> Result<WindowAddr, NotReady> {
+        let mut world = self.0.borrow_mut();
+        if let Some(ticket) = world.wait() {
+            return Err(NotReady::Wait(ticket));
+        }
+        assert!(world.user_sets.contains_key(&set.key()));
+        Ok(WindowAddr::new((set.key() as usize) << 40).unwrap())
+    }
+
+    fn release_user(&mut self, owner: Uid, set: UserSet) {
+        let released = self.0.borrow_mut().user_sets.remove(&set.key());
+        assert_eq!(
+            released,
+            Some(owner),
+            "released twice, or for somebody else"
+        );
+    }
 }
 
 pub struct Machine(Rc<RefCell<World>>);
@@ -100,6 +157,59 @@ impl Platform for Machine {
 
     fn finished(&mut self, _: &mut Pages, tickets: &mut Vec<Ticket>) {
         tickets.append(&mut self.0.borrow_mut().finished);
+    }
+
+    fn takes_user_pages(&self) -> bool {
+        self.0.borrow().takes_user_pages
+    }
+
+    fn acquire(
+        &mut self,
+        pages: &mut Pages,
+        owner: Uid,
+        space: SpaceFd,
+        range: UserRange,
+    ) -> Result<Ticket, UserFault> {
+        self.discard(pages, space);
+        let mut world = self.0.borrow_mut();
+        if world.taking.len() >= 3 {
+            return Err(UserFault::Busy);
+        }
+        let ticket = world.ticket();
+        let taking = Taking {
+            owner,
+            range,
+            outcome: None,
+            abandoned: false,
+        };
+        world.taking.insert(ticket, taking);
+        Ok(ticket)
+    }
+
+    fn acquired(&mut self, _: &mut Pages, ticket: Ticket) -> Option<Result<UserSet, UserFault>> {
+        let mut world = self.0.borrow_mut();
+        world.taking.get(&ticket)?.outcome.as_ref()?;
+        let Taking { owner, outcome, .. } = world.taking.remove(&ticket)?;
+        if let Some(Ok(set)) = &outcome {
+            world.user_sets.insert(set.key(), owner);
+        }
+        outcome
+    }
+
+    fn abandon(&mut self, _: &mut Pages, ticket: Ticket) {
+        let mut world = self.0.borrow_mut();
+        let taking = world.taking.get_mut(&ticket).expect("something to abandon");
+        assert!(!taking.abandoned, "abandoned twice");
+        taking.abandoned = true;
+        taking.outcome = None;
+        world.finished.retain(|&finished| finished != ticket);
+    }
+
+    fn discard(&mut self, _: &mut Pages, space: SpaceFd) {
+        assert!(
+            self.0.borrow_mut().fds.remove(&space.into_raw()),
+            "closed twice"
+        );
     }
 }
 
@@ -136,6 +246,17 @@ impl Rig {
         let mut server = Server::new(config, Machine(world.clone()), Pages(world.clone()));
         let root = server.root().unwrap();
         let control = server.control().unwrap();
+        let to_obtain = world.clone();
+        server.set_obtain(Box::new(move |_, numbers| {
+            let mut world = to_obtain.borrow_mut();
+            for number in numbers {
+                world.last_fd += 1;
+                *number = world.last_fd;
+                let fd = world.last_fd;
+                world.fds.insert(fd);
+            }
+            Ok(())
+        }));
         Self {
             executor: Executor::new(server),
             world,
@@ -183,7 +304,7 @@ impl Rig {
         Some(self.answers.swap_remove(index).1)
     }
 
-    fn now(&mut self, tag: Tag) -> Result<u64, i32> {
+    pub fn now(&mut self, tag: Tag) -> Result<u64, i32> {
         match self.answer(tag).expect("an answer at once") {
             Answer::Value(value) => Ok(value),
             Answer::File { id, .. } => Ok(id.raw()),
@@ -231,6 +352,12 @@ impl Rig {
         let args = [fd.raw(), address, payload.len() as u64, number, 0, 0];
         let tag = self.send(pid, Opcode::Call, SqeFlags::empty(), args);
         self.now(tag)
+    }
+
+    /// Sends fds to a file; the answer may take its time.
+    pub fn send_fds(&mut self, pid: u64, fd: FdId, word: u64, count: u64) -> Tag {
+        let args = [fd.raw(), 0, word, count, 0, 0];
+        self.send(pid, Opcode::Sendfd, SqeFlags::empty(), args)
     }
 
     pub fn import(&mut self, pid: u64, node: FdId, object: FdId) -> Result<u64, i32> {

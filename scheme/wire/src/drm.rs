@@ -45,6 +45,9 @@ pub const MODE_MAP_DUMB: u64 = 0xb3;
 /// DRM_IOCTL_MODE_DESTROY_DUMB.
 pub const MODE_DESTROY_DUMB: u64 = 0xb4;
 
+/// DRM_IOCTL_I915_GEM_USERPTR.
+pub const I915_GEM_USERPTR: u64 = 0x73;
+
 /// Capabilities that GET_CAP knows (`DRM_CAP_*`).
 pub mod cap {
     /// Dumb buffers can be made.
@@ -162,6 +165,17 @@ wire_structs! {
         /// Its value.
         value: u64,
     }
+    /// I915_GEM_USERPTR: the handle on pages that a `sendfd` has taken over.
+    struct Userptr {
+        /// From where they were taken.
+        user_ptr: u64,
+        /// Their size in bytes.
+        user_size: u64,
+        /// As they were taken ([`UserptrFlags::from_drm`](crate::userptr::UserptrFlags::from_drm)).
+        flags: u32,
+        /// Out: the handle.
+        handle: u32,
+    }
     /// MODE_CREATE_DUMB.
     struct CreateDumb {
         /// Rows.
@@ -226,6 +240,8 @@ pub enum Call {
     DropMaster,
     /// Handle of the object behind the second fd; two-fd calls only.
     PrimeFdToHandle,
+    /// The handle on a client's own pages.
+    Userptr(Userptr),
     /// A buffer for pixels.
     CreateDumb(CreateDumb),
     /// Where to map it.
@@ -270,6 +286,7 @@ impl Call {
             SET_MASTER => payload.none(Self::SetMaster)?,
             DROP_MASTER => payload.none(Self::DropMaster)?,
             PRIME_FD_TO_HANDLE => payload.none(Self::PrimeFdToHandle)?,
+            I915_GEM_USERPTR => Self::Userptr(payload.whole()?),
             MODE_CREATE_DUMB => Self::CreateDumb(payload.whole()?),
             MODE_MAP_DUMB => Self::MapDumb(payload.whole()?),
             MODE_DESTROY_DUMB => Self::DestroyDumb(payload.whole()?),
@@ -336,6 +353,7 @@ mod tests {
             (GEM_OPEN, 16),
             (GET_CAP, 16),
             (SET_MASTER, 0),
+            (I915_GEM_USERPTR, 24),
             (MODE_CREATE_DUMB, 32),
             (MODE_DESTROY_DUMB, 4),
             (VERSION, 40),

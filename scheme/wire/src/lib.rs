@@ -17,6 +17,7 @@ pub mod event;
 pub mod limit;
 pub mod native;
 pub mod path;
+pub mod userptr;
 
 /// The largest payload of a call, in bytes: under one page the kernel hands the server a copy,
 /// from a whole page on it lends the client's own memory, which the client can change meanwhile.

@@ -6,6 +6,7 @@
 
 use crate::Malformed;
 use crate::limit::Limit;
+use crate::userptr::UserptrFlags;
 
 /// The first native call number; every DRM ioctl number is below (they are bytes).
 pub const BASE: u64 = 0x100;
@@ -97,6 +98,16 @@ pub enum Call {
         /// The magic number, as the client wrote it.
         magic: u32,
     },
+    /// The handle on pages that a `sendfd` has taken over. Answers
+    /// [`Claimed`](crate::userptr::Claimed).
+    Userptr {
+        /// From where they were taken, in bytes, as the client wrote it.
+        address: u64,
+        /// How many pages, as the client wrote it.
+        pages: u64,
+        /// As they were taken.
+        flags: UserptrFlags,
+    },
     /// A limit. Answers its value, packed ([`Limit::pack`]).
     GetLimit {
         /// Which.
@@ -127,6 +138,7 @@ impl Call {
     const IMPORT: u64 = BASE + 7;
     const GET_MAGIC: u64 = BASE + 8;
     const AUTH_MAGIC: u64 = BASE + 9;
+    const USERPTR: u64 = BASE + 0x10;
     // What is root's has numbers of its own.
     const GET_LIMIT: u64 = BASE + 0x20;
     const SET_LIMIT: u64 = BASE + 0x21;
@@ -145,6 +157,14 @@ impl Call {
                         .filter(|flags| {
                             !flags.contains(CreateFlags::WRITE_COMBINING | CreateFlags::UNCACHED)
                         })
+                        .ok_or(Malformed::UnknownFlags)?,
+                });
+            }
+            Self::USERPTR => {
+                return Ok(Self::Userptr {
+                    address: first,
+                    pages: second >> 8,
+                    flags: UserptrFlags::from_bits(second as u8 as u32)
                         .ok_or(Malformed::UnknownFlags)?,
                 });
             }
@@ -207,6 +227,11 @@ impl Call {
             Self::Import => [Self::IMPORT, 0, 0],
             Self::GetMagic => [Self::GET_MAGIC, 0, 0],
             Self::AuthMagic { magic } => [Self::AUTH_MAGIC, magic.into(), 0],
+            Self::Userptr {
+                address,
+                pages,
+                flags,
+            } => [Self::USERPTR, address, u64::from(flags.bits()) | pages << 8],
             Self::GetLimit { limit } => [Self::GET_LIMIT, limit.number(), 0],
             Self::SetLimit { limit, value } => [Self::SET_LIMIT, limit.number(), value],
             Self::Revoke { client } => [Self::REVOKE, client, 0],
@@ -274,7 +299,7 @@ impl Sized {
 mod tests {
     use super::*;
 
-    const CALLS: [Call; 13] = [
+    const CALLS: [Call; 14] = [
         Call::Hello { version: 1 },
         Call::Create {
             size: u64::MAX,
@@ -288,6 +313,11 @@ mod tests {
         Call::Import,
         Call::GetMagic,
         Call::AuthMagic { magic: 3 },
+        Call::Userptr {
+            address: u64::MAX,
+            pages: u64::MAX >> 8,
+            flags: UserptrFlags::READ_ONLY.union(UserptrFlags::UNSYNCHRONIZED),
+        },
         Call::GetLimit {
             limit: Limit::Memory,
         },
@@ -309,7 +339,11 @@ mod tests {
     fn a_word_that_a_call_does_not_use_must_be_zero() {
         for call in CALLS {
             let [number, first, second] = call.encode();
-            if !matches!(call, Call::Create { .. } | Call::SetLimit { .. }) {
+            let uses_both = matches!(
+                call,
+                Call::Create { .. } | Call::SetLimit { .. } | Call::Userptr { .. }
+            );
+            if !uses_both {
                 assert_eq!(
                     Call::decode([number, first, second + 1]),
                     Err(Malformed::NotZero)
@@ -332,6 +366,14 @@ mod tests {
                 Call::decode([create, 4096, flags]),
                 Err(Malformed::UnknownFlags)
             );
+        }
+        let userptr = CALLS
+            .iter()
+            .find(|call| matches!(call, Call::Userptr { .. }));
+        let [userptr, ..] = userptr.unwrap().encode();
+        for flags in [4, 8, 0x40, 0x84] {
+            let refused = Call::decode([userptr, 4096, flags | 1 << 8]);
+            assert_eq!(refused, Err(Malformed::UnknownFlags));
         }
         let [close, ..] = CALLS[2].encode();
         assert_eq!(

@@ -142,7 +142,7 @@ pub fn check(promise: &Promise, world: &mut dyn World) {
 }
 
 /// What must be zero when all clients are gone.
-const COUNTS: [&str; 7] = [
+const COUNTS: [&str; 9] = [
     "opens",
     "objects",
     "handles",
@@ -150,6 +150,8 @@ const COUNTS: [&str; 7] = [
     "names",
     "memory-pages",
     "mapped-pages",
+    "userptr-ranges",
+    "userptr-pages",
 ];
 
 /// Waits until the server holds nothing.

@@ -1,0 +1,289 @@
+//! Clients' own pages: address spaces that clients send, and the handles on what was taken over.
+//!
+//! A `sendfd` to a node is the only request that begins something before it is answered: the
+//! platform's acquisition, found again by the request's tag. It ends in [`Server::forget`], whatever
+//! the end; one that is not over by then is abandoned, and its pages stay charged until the
+//! platform reports that nothing of it is left.
+//!
+//! Fds that anybody sends to any file of ours are taken out of the request at once, wanted or not.
+//! The kernel closes those that are left in a request on the thread that writes the answer; closing
+//! the last fd of an address space unmaps what is mapped there, and where that is something of
+//! ours, the thread would wait for itself.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use gem::pages::Ticket;
+use gem::units::{FakeOffset, Handle, PageCount, Pid, Uid};
+use gem::user::{RangeError, UserAddr, UserRange};
+use gem::{Acquisition, Claim, MAX_USER_HANDLE, OpenId};
+use gem_wire::drm;
+use gem_wire::userptr::{self, Claimed, Taking, UserptrFlags};
+use syscall::error::{E2BIG, EACCES, EBADF, EINVAL, EIO, ENODEV, EOPNOTSUPP};
+
+use super::{Cause, File, NodeFile, Reply, Server, Stop, handle};
+use crate::answer::{Answer, Errno};
+use crate::authority::Right;
+use crate::platform::{Platform, SpaceFd};
+use crate::sqe::{Request, Tag};
+
+/// Puts the fds that came with the request of this tag into the daemon's table, as many as there
+/// are places in the slice, and writes their numbers there.
+pub type Obtain = Box<dyn FnMut(Tag, &mut [usize]) -> Result<(), Errno>>;
+
+/// As many files as the kernel lets a process have, and thus send.
+const MOST_SENT: u64 = 1 << 16;
+
+/// What a request has the platform do.
+pub(super) struct Begun {
+    ticket: Ticket,
+    acquisition: Acquisition,
+}
+
+// What the wire promises is what the memory manager keeps.
+const _: () = assert!(FakeOffset::USER_BASE == userptr::FIRST_OFFSET);
+const _: () = assert!(FakeOffset::USER_PAGES <= 1 << 39);
+const _: () = assert!(MAX_USER_HANDLE == userptr::MAX_HANDLE);
+
+impl<P: Platform> Server<P> {
+    /// How fds are obtained that clients send. Without it, none are.
+    pub fn set_obtain(&mut self, obtain: Obtain) {
+        self.obtain = Some(obtain);
+    }
+
+    /// Fds were sent to a file: an address space to a node, or what nobody wants.
+    pub(super) fn on_sent(&mut self, request: &Request, word: u64, count: u64) -> Reply {
+        if self.taking.contains_key(&request.tag.0) {
+            return self.settle(request.tag);
+        }
+        if !self.platform.takes_user_pages() {
+            return Err(Errno(EOPNOTSUPP).into());
+        }
+        let mut sent = self.obtain(request.tag, count)?;
+        let space = match self.expects_space(request) {
+            Ok(open) if sent.len() == 1 => sent.pop().map(|space| (open, space)),
+            Ok(_) => None,
+            Err(stop) => {
+                self.discard(sent);
+                return Err(stop);
+            }
+        };
+        self.discard(sent);
+        let (open, space) = space.ok_or(Errno(EINVAL))?;
+        let begun = match self.begin_taking(open, request.caller, word) {
+            Ok(begun) => begun,
+            Err(stop) => {
+                self.discard([space]);
+                return Err(stop);
+            }
+        };
+        let (acquisition, range, owner) = begun;
+        let pages = self.device.source_mut();
+        match self.platform.acquire(pages, owner, space, range) {
+            Ok(ticket) => {
+                let begun = Begun {
+                    ticket,
+                    acquisition,
+                };
+                self.taking.insert(request.tag.0, begun);
+                Err(Stop::Wait(Cause::Finished(ticket)))
+            }
+            Err(fault) => {
+                self.device.fail_userptr(acquisition);
+                Err(gem::Error::from(fault).into())
+            }
+        }
+    }
+
+    /// The request would have to wait and may not.
+    pub fn turn_away(&mut self, request: &Request, count: u64) {
+        if self.platform.takes_user_pages()
+            && let Ok(sent) = self.obtain(request.tag, count)
+        {
+            self.discard(sent);
+        }
+    }
+
+    /// Nobody waits for this request any more. What it has begun and not finished is abandoned.
+    pub fn forget(&mut self, tag: Tag) {
+        if let Some(begun) = self.taking.remove(&tag.0) {
+            self.abandon(begun);
+        }
+    }
+
+    /// Of what the platform has just finished, what was abandoned is charged no longer.
+    pub(super) fn settle_abandoned(&mut self) {
+        for ticket in &self.news.finished {
+            if let Some(acquisition) = self.abandoned.remove(ticket) {
+                self.device.fail_userptr(acquisition);
+            }
+        }
+    }
+
+    /// The handle on what was taken over, in the native form.
+    pub(super) fn claim(
+        &mut self,
+        open: OpenId,
+        pid: Pid,
+        address: u64,
+        pages: u64,
+        flags: UserptrFlags,
+    ) -> Result<u64, Stop> {
+        let bytes = pages.checked_mul(gem::units::PAGE_SIZE);
+        let bytes = bytes.ok_or(Errno(E2BIG))?;
+        let (handle, offset) = self.claim_bytes(open, pid, address, bytes, flags)?;
+        let claimed = Claimed {
+            handle: handle.get(),
+            offset: offset.get(),
+        };
+        claimed.pack().ok_or(Stop::Refused(Errno(EIO)))
+    }
+
+    /// The same in the DRM form: the client asks for the offset then.
+    pub(super) fn claim_drm(
+        &mut self,
+        open: OpenId,
+        pid: Pid,
+        asked: drm::Userptr,
+    ) -> Result<drm::Userptr, Stop> {
+        let flags = UserptrFlags::from_drm(asked.flags).ok_or(Errno(EINVAL))?;
+        let (address, bytes) = (asked.user_ptr, asked.user_size);
+        let (handle, _) = self.claim_bytes(open, pid, address, bytes, flags)?;
+        let handle = handle.get();
+        Ok(drm::Userptr { handle, ..asked })
+    }
+
+    /// Checks in the order in which Linux does (`i915_gem_userptr_ioctl`), then claims.
+    fn claim_bytes(
+        &mut self,
+        open: OpenId,
+        pid: Pid,
+        address: u64,
+        bytes: u64,
+        flags: UserptrFlags,
+    ) -> Result<(Handle, FakeOffset), Stop> {
+        let able = self.device.user_pages();
+        if !self.platform.takes_user_pages() || !able.coherent {
+            return Err(Errno(ENODEV).into());
+        }
+        if bytes > able.most.bytes() {
+            return Err(Errno(E2BIG).into());
+        }
+        let pages = PageCount::exact(bytes);
+        let range = pages.ok_or(RangeError::Shape);
+        let range = range.and_then(|pages| UserRange::new(UserAddr::new(address), pages));
+        let range = range.map_err(gem::Error::from)?;
+        let read_only = flags.contains(UserptrFlags::READ_ONLY);
+        if flags.contains(UserptrFlags::UNSYNCHRONIZED) || read_only && !able.read_only {
+            return Err(Errno(ENODEV).into());
+        }
+        let claim = Claim { range, read_only };
+        Ok(self.device.claim_userptr(open, pid, claim)?)
+    }
+
+    /// The open, where the file is a node to which its owner may send an address space.
+    fn expects_space(&mut self, request: &Request) -> Result<OpenId, Stop> {
+        match self.files.get_mut(request.fd) {
+            Some(&mut File::Node(NodeFile {
+                rights,
+                open: Some(open),
+                ..
+            })) => {
+                self.refuse_if_revoked(open, request.operation)?;
+                self.allowed(open, Right::Every)?;
+                // What is taken over is to be mapped again, and written to.
+                if rights.write {
+                    Ok(open)
+                } else {
+                    Err(Errno(EACCES).into())
+                }
+            }
+            // Whose it is, its first call says.
+            Some(File::Node(NodeFile { open: None, .. })) => Err(Errno(EACCES).into()),
+            Some(_) => Err(Errno(EOPNOTSUPP).into()),
+            None => Err(Errno(EBADF).into()),
+        }
+    }
+
+    /// Checks and charges what is to be taken over; what the platform has to know.
+    fn begin_taking(
+        &mut self,
+        open: OpenId,
+        pid: Pid,
+        word: u64,
+    ) -> Result<(Acquisition, UserRange, Uid), Stop> {
+        let owner = self.device.identity(open).ok_or(Errno(EBADF))?.uid;
+        match Taking::decode(word).map_err(|_| Errno(EINVAL))? {
+            Taking::New {
+                address,
+                pages,
+                read_only,
+            } => {
+                let pages = PageCount::new(pages).ok_or(Errno(EINVAL))?;
+                let range = UserRange::new(UserAddr::new(address), pages);
+                let range = range.map_err(gem::Error::from)?;
+                let claim = Claim { range, read_only };
+                let acquisition = self.device.begin_userptr(open, pid, claim)?;
+                Ok((acquisition, range, owner))
+            }
+            Taking::Again {
+                address,
+                handle: raw,
+            } => {
+                let (handle, start) = (handle(raw)?, UserAddr::new(address));
+                let begun = self.device.begin_userptr_again(open, pid, handle, start)?;
+                let (acquisition, range) = begun;
+                Ok((acquisition, range, owner))
+            }
+        }
+    }
+
+    /// What has come of an acquisition, once the platform knows. One that nobody wants any more is
+    /// abandoned before its outcome is asked for, so that it is undone.
+    fn settle(&mut self, tag: Tag) -> Reply {
+        let begun = self.taking.remove(&tag.0).ok_or(Errno(EIO))?;
+        if !self.device.is_userptr_wanted(begun.acquisition) {
+            self.abandon(begun);
+            return Err(Errno(EBADF).into());
+        }
+        let pages = self.device.source_mut();
+        match self.platform.acquired(pages, begun.ticket) {
+            None => {
+                let ticket = begun.ticket;
+                self.taking.insert(tag.0, begun);
+                Err(Stop::Wait(Cause::Finished(ticket)))
+            }
+            Some(Ok(set)) => {
+                self.device.take_userptr(begun.acquisition, set);
+                Ok(Answer::DONE)
+            }
+            Some(Err(fault)) => {
+                self.device.fail_userptr(begun.acquisition);
+                Err(gem::Error::from(fault).into())
+            }
+        }
+    }
+
+    fn abandon(&mut self, begun: Begun) {
+        self.device.forget_userptr(begun.acquisition);
+        self.abandoned.insert(begun.ticket, begun.acquisition);
+        let pages = self.device.source_mut();
+        self.platform.abandon(pages, begun.ticket);
+    }
+
+    fn obtain(&mut self, tag: Tag, count: u64) -> Result<Vec<SpaceFd>, Stop> {
+        let count = usize::try_from(count.min(MOST_SENT)).map_err(|_| Errno(EINVAL))?;
+        let obtain = self.obtain.as_mut().ok_or(Errno(EOPNOTSUPP))?;
+        let mut numbers = vec![usize::MAX; count];
+        obtain(tag, &mut numbers)?;
+        Ok(numbers.into_iter().map(SpaceFd::new).collect())
+    }
+
+    fn discard(&mut self, spaces: impl IntoIterator<Item = SpaceFd>) {
+        for space in spaces {
+            let pages = self.device.source_mut();
+            self.platform.discard(pages, space);
+        }
+    }
+}
