@@ -8,9 +8,9 @@
 #![no_main]
 
 #[path = "../../scheme/tests/rig/mod.rs"]
-#[allow(dead_code)]
 mod rig;
 
+use gem::user::UserFault;
 use gem_wire::native::{Call, CreateFlags};
 use gemd::answer::Answer;
 use gemd::fds::FdId;
@@ -41,6 +41,7 @@ impl<'a> Input<'a> {
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
     let mut rig = Rig::new();
+    rig.world.borrow_mut().takes_user_pages = true;
     let mut files: Vec<FdId> = vec![rig.root];
     for (caller, path) in [(ALICE, "card0"), (BOB, "card0"), (BOB, "renderD128")] {
         let node = rig.open(caller, path);
@@ -58,9 +59,23 @@ fuzz_target!(|data: &[u8]| {
     for fd in files {
         rig.close(fd);
     }
+    finish_taking(&mut rig, None);
     assert_eq!(rig.executor.waiting(), 0);
-    assert!(rig.world.borrow().live.is_empty(), "pages are left");
+    let stats = rig.text(ROOT, "stats");
+    assert!(stats.contains("\nuserptr-pages:\t0\n"), "{stats}");
+    let world = rig.world.borrow();
+    assert!(world.live.is_empty(), "pages are left");
+    assert!(world.user_sets.is_empty(), "a client's own pages are left");
+    assert!(world.fds.is_empty(), "fds are left");
 });
+
+/// The worker does all that it has to do.
+fn finish_taking(rig: &mut Rig, fault: Option<UserFault>) {
+    while rig.world.borrow().is_taking() {
+        rig.world.borrow_mut().finish_taking(fault);
+    }
+    rig.kick();
+}
 
 fn record(rig: &mut Rig, input: &mut Input<'_>, files: &mut Vec<FdId>) -> Option<()> {
     let opcode = Opcode::try_from_raw(input.byte()?)?;
@@ -86,8 +101,10 @@ fn record(rig: &mut Rig, input: &mut Input<'_>, files: &mut Vec<FdId>) -> Option
     }
     rig.world.borrow_mut().waits = usize::from(hint >> 6);
 
-    let waiting = rig.executor.waiting();
     let tag = rig.send(caller, opcode, flags, args);
+    if hint & 4 != 0 && rig.world.borrow().is_taking() {
+        finish_taking(rig, (hint & 8 != 0).then_some(UserFault::Hole));
+    }
     match rig.answer(tag) {
         Some(Answer::File { id, .. }) => files.push(id),
         // The kernel looks at the low half only.
@@ -95,12 +112,10 @@ fn record(rig: &mut Rig, input: &mut Input<'_>, files: &mut Vec<FdId>) -> Option
         Some(Answer::Error(errno)) => assert!((1..4096).contains(&errno.0)),
         None => {
             // It waits, or nobody waits for it. Its payload is about to go: cancel it.
+            let waiting = rig.executor.waiting();
             rig.cancel(tag);
             let answered = rig.answer(tag).is_some();
-            assert_eq!(
-                answered,
-                rig.executor.waiting() < waiting + usize::from(answered)
-            );
+            assert_eq!(rig.executor.waiting() + usize::from(answered), waiting);
         }
     }
     assert!(rig.answer(tag).is_none(), "answered twice");

@@ -73,6 +73,11 @@ impl World {
         Ticket(self.next_ticket)
     }
 
+    /// Whether the worker has something to take over, or to undo.
+    pub fn is_taking(&self) -> bool {
+        self.taking.values().any(|taking| taking.outcome.is_none())
+    }
+
     /// The worker has taken the oldest range over, or has not been able to; or, where nobody wants
     /// it, has undone it.
     pub fn finish_taking(&mut self, fault: Option<UserFault>) {
