@@ -67,7 +67,7 @@ impl Platform for Hosted {
         pages.abandon(ticket);
     }
 
-    fn discard(&mut self, pages: &mut MemfdPages, space: SpaceFd) {
+    fn discard(&mut self, pages: &mut MemfdPages, _: Uid, space: SpaceFd) {
         pages.discard(space.into_raw());
     }
 }

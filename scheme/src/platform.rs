@@ -61,8 +61,8 @@ pub trait Platform {
         space: SpaceFd,
         range: UserRange,
     ) -> Result<Ticket, UserFault> {
-        let _ = (owner, range);
-        self.discard(pages, space);
+        let _ = range;
+        self.discard(pages, owner, space);
         Err(UserFault::Unsupported)
     }
 
@@ -85,8 +85,9 @@ pub trait Platform {
         let _ = (pages, ticket);
     }
 
-    /// Closes a space that nothing was acquired from, off the socket's thread.
-    fn discard(&mut self, pages: &mut Self::Pages, space: SpaceFd) {
-        let _ = (pages, space);
+    /// Closes a space that nothing was acquired from, or any other fd that a client has sent: off
+    /// the socket's thread, and in its sender's turn, for it can take for ever.
+    fn discard(&mut self, pages: &mut Self::Pages, owner: Uid, space: SpaceFd) {
+        let _ = (pages, owner, space);
     }
 }

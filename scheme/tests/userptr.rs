@@ -348,10 +348,9 @@ fn a_registration_that_ends_early_is_undone_and_charged_until_then() {
                 }
                 End::Leave => rig.executor.dismiss_all(&mut rig.answers),
             }
-            let errno = if matches!(end, End::Leave) {
-                ENODEV
-            } else {
-                ECANCELED
+            let errno = match end {
+                End::Cancel | End::Close => ECANCELED,
+                End::Revoke | End::Leave => ENODEV,
             };
             assert_eq!(rig.errno(tag), errno);
             assert_eq!(rig.value("userptr-pages"), PAGES, "{end:?}: charged");

@@ -65,16 +65,18 @@ impl<P: Platform> Server<P> {
             Ok(open) if sent.len() == 1 => sent.pop().map(|space| (open, space)),
             Ok(_) => None,
             Err(stop) => {
-                self.discard(sent);
+                self.discard(request.caller, sent);
                 return Err(stop);
             }
         };
-        self.discard(sent);
+        if !sent.is_empty() {
+            self.discard(request.caller, sent);
+        }
         let (open, space) = space.ok_or(Errno(EINVAL))?;
         let begun = match self.begin_taking(open, request.caller, word) {
             Ok(begun) => begun,
             Err(stop) => {
-                self.discard([space]);
+                self.discard(request.caller, [space]);
                 return Err(stop);
             }
         };
@@ -101,7 +103,7 @@ impl<P: Platform> Server<P> {
         if self.platform.takes_user_pages()
             && let Ok(sent) = self.obtain(request.tag, count)
         {
-            self.discard(sent);
+            self.discard(request.caller, sent);
         }
     }
 
@@ -280,10 +282,12 @@ impl<P: Platform> Server<P> {
         Ok(numbers.into_iter().map(SpaceFd::new).collect())
     }
 
-    fn discard(&mut self, spaces: impl IntoIterator<Item = SpaceFd>) {
+    fn discard(&mut self, sender: Pid, spaces: impl IntoIterator<Item = SpaceFd>) {
+        // A sender that is gone is nobody.
+        let owner = self.user(sender).unwrap_or(Uid(u32::MAX));
         for space in spaces {
             let pages = self.device.source_mut();
-            self.platform.discard(pages, space);
+            self.platform.discard(pages, owner, space);
         }
     }
 }

@@ -175,7 +175,7 @@ impl Platform for Machine {
         space: SpaceFd,
         range: UserRange,
     ) -> Result<Ticket, UserFault> {
-        self.discard(pages, space);
+        self.discard(pages, owner, space);
         let mut world = self.0.borrow_mut();
         if world.taking.len() >= 3 {
             return Err(UserFault::Busy);
@@ -210,7 +210,7 @@ impl Platform for Machine {
         world.finished.retain(|&finished| finished != ticket);
     }
 
-    fn discard(&mut self, _: &mut Pages, space: SpaceFd) {
+    fn discard(&mut self, _: &mut Pages, _: Uid, space: SpaceFd) {
         assert!(
             self.0.borrow_mut().fds.remove(&space.into_raw()),
             "closed twice"

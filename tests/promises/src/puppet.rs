@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 
-use gem_wire::native::{Call, CreateFlags, Sized};
+use gem_wire::native::{Call, CreateFlags, Features, Hello, Sized, VERSION};
 use libredox::call::MmapArgs;
 use libredox::error::Error;
 use libredox::flag::{MAP_SHARED, O_RDWR, PROT_READ, PROT_WRITE};
@@ -157,6 +157,12 @@ impl Puppet {
     /// A native call.
     pub fn call(&mut self, fd: u64, call: Call) -> Result<u64, i32> {
         self.words(&[fd], &call.encode())
+    }
+
+    /// What the server can do.
+    pub fn features(&mut self, fd: u64) -> Features {
+        let hello = Call::Hello { version: VERSION };
+        Hello::unpack(self.call(fd, hello).unwrap()).features
     }
 
     /// A DRM call with this struct.
