@@ -75,6 +75,11 @@ impl State {
         let Some(caller) = caller else {
             return forget(scheme, &after, response);
         };
+        if let After::Watching(watching) = after {
+            let file = held.as_ref().and_then(Held::description);
+            let file = file.map_or(0, |file| file.number());
+            return self.watched(caller, watching, (scheme.id(), file), response);
+        }
         if let After::Map(request) = after {
             return self.map(caller, request, held, response);
         }
@@ -149,7 +154,7 @@ impl State {
                 };
                 self.insert_fds(caller, descriptions, payload.bytes_mut())
             }
-            After::Map(_) | After::Unmapped(_) => Err(Error::new(EIO)),
+            After::Map(_) | After::Unmapped(_) | After::Watching(_) => Err(Error::new(EIO)),
         }
     }
 
