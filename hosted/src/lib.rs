@@ -57,7 +57,7 @@
 //! - A bad completion stops the batch it is in. The lower half of a result decides whether it is
 //!   an errno.
 //! - A payload comes back to the client with errors, too. A payload or path stays where it is
-//!   until the daemon has answered, and an empty one has the address 1 << 63.
+//!   until the daemon has answered, and an empty one has the address 1 << 62.
 //! - A scheme whose socket is closed answers ENODEV, and those who wait there go on waiting.
 //!
 //! # What is not

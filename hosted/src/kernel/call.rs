@@ -16,7 +16,7 @@ use super::event_scheme::Watching;
 use super::files::Description;
 
 /// The address of an empty buffer: not null, and aligned for everything.
-const DANGLING: u64 = 1 << 63;
+const DANGLING: u64 = 1 << 62;
 
 /// A client's payload or path while the daemon may look at it: stays at one address.
 #[derive(Debug, Default)]

@@ -338,7 +338,7 @@ impl Rig {
     /// A native call whose answer may take its time.
     pub fn begin(&mut self, pid: u64, fd: FdId, words: [u64; 3]) -> Tag {
         let [number, first, second] = words;
-        let args = [fd.raw(), 1 << 63, 0, number, first, second];
+        let args = [fd.raw(), 1 << 62, 0, number, first, second];
         self.send(pid, Opcode::Call, SqeFlags::empty(), args)
     }
 
@@ -367,7 +367,7 @@ impl Rig {
 
     pub fn import(&mut self, pid: u64, node: FdId, object: FdId) -> Result<u64, i32> {
         let [number, ..] = gem_wire::native::Call::Import.encode();
-        let args = [node.raw(), 1 << 63, 0, number, 0, object.raw()];
+        let args = [node.raw(), 1 << 62, 0, number, 0, object.raw()];
         let tag = self.send(pid, Opcode::Call, SqeFlags::MULTIPLE_IDS, args);
         self.now(tag)
     }
