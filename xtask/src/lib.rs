@@ -1,5 +1,5 @@
 //! What `cargo xtask` is made of: the image ([`image`], [`toolchain`]), the machine ([`qemu`], [`monitor`]), the
-//! judgement over what it says ([`report`]), and the tasks themselves ([`boot`], [`bench`]).
+//! judgement over what it says ([`report`]), and the tasks themselves ([`boot`], [`mod@bench`]).
 
 pub mod bench;
 pub mod boot;
