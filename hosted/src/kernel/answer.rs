@@ -1,4 +1,8 @@
 //! What a scheme's answer leads to: a new file descriptor, a mapping, a reply to whoever waits.
+//!
+//! A call says when it is made what its answer is for (`call::After`); this does it, and undoes
+//! what cannot be finished as the Redox kernel does. Unmappings are told to the scheme one after
+//! the other, each when the one before was answered. Nothing here waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
