@@ -1,0 +1,99 @@
+//! Traces: what a kernel asked of gemd and what gemd answered, as lines of text.
+//!
+//! A trace is written while gemd serves ([`Writer`]), comes off a machine that has only a serial
+//! port ([`serial`]), lies in a file, and is read to be replayed ([`read`]). This crate owns the
+//! format. It does not know gemd: who records is gemd (`scheme/src/record.rs`), who replays are
+//! its tests (`scheme/tests/replay.rs`). The recorded files are in `tests/traces/recorded`, one a
+//! promise, and come from a real Redox kernel (`cargo xtask boot --record`).
+//!
+//! # The format
+//!
+//! A line a record, in the order in which things happened. Numbers are hexadecimal, but for
+//! limits, uids, gids and errno.
+//!
+//! | line | what |
+//! |---|---|
+//! | `gemd-trace 1` | the first line |
+//! | `limits 1=A 2=B …` | a server has started with these limits, by their numbers in `docs/wire.md` |
+//! | `pid P UID GID` | from here on, the process P has these credentials |
+//! | `pid P gone` | from here on, there is no process P |
+//! | `> TAG P OPCODE FLAGS A0 … A5 [: PAYLOAD]` | an SQE and the payload as it came; zeros at the end are not written |
+//! | `>` | the same SQE and payload as the last one |
+//! | `< TAG RESULT [f FLAGS] [x EXTRA] [: PAYLOAD]` | a CQE, and the payload where gemd has changed it; a RESULT of `-E` is the errno E |
+//! | `end` | the last line |
+//!
+//! The address of a payload means nothing to a reader and is written as 0; its length is in its
+//! place. An answer stands where gemd came to it, which is before it is written. So a request
+//! whose answer is not the next record has waited.
+//!
+//! A payload is a list of parts:
+//!
+//! | part | what |
+//! |---|---|
+//! | `"…"` | text; `\n`, `\t`, `\"` and `\\` as usual |
+//! | `0a1b…` | bytes |
+//! | `00*N` | N times the same byte |
+//! | `@N` or `@N-M` | the text parts N to M of this trace, of those with at least [`REMEMBERED`](payload::REMEMBERED) bytes, counted from 0 |
+
+#![no_std]
+
+extern crate alloc;
+
+pub mod payload;
+pub mod serial;
+
+mod read;
+mod write;
+
+use alloc::vec::Vec;
+
+use syscall::schemev2::{Cqe, CqeOpcode, Sqe};
+
+pub use read::{Error, read};
+pub use write::Writer;
+
+/// The first line.
+pub const HEAD: &str = "gemd-trace 1";
+/// The same as what was asked last.
+const AGAIN: &str = ">";
+/// The last line.
+pub const END: &str = "end";
+
+/// The promises that are tested on a real kernel without being recorded, and why.
+pub const UNRECORDED: &[(&str, &str)] = &[(
+    "a_client_that_is_killed_amid_its_calls_harms_nobody",
+    "how many calls its clients make before they are killed is chance, and they are many",
+)];
+
+/// Whether a CQE is no answer: the kernel is told that a file has become readable. Its tag is none.
+pub fn is_unasked(cqe: &Cqe) -> bool {
+    cqe.flags == CqeOpcode::SendFevent as u8
+}
+
+/// One record of a trace.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A server has started with these limits: numbers and values.
+    Start(Vec<(u64, u64)>),
+    /// Who this process is, or that there is none.
+    Process {
+        /// Its number.
+        pid: u64,
+        /// Its uid and gid.
+        who: Option<(u32, u32)>,
+    },
+    /// The kernel has asked.
+    Asked {
+        /// What. The payload's address is 0.
+        sqe: Sqe,
+        /// With which payload; `None` where there is none.
+        payload: Option<Vec<u8>>,
+    },
+    /// gemd has answered.
+    Answered {
+        /// What.
+        cqe: Cqe,
+        /// What the payload has become; `None` where it is as it was.
+        payload: Option<Vec<u8>>,
+    },
+}
