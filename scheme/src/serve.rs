@@ -17,6 +17,7 @@ use syscall::schemev2::{Cqe, Sqe};
 
 use crate::answer::{self, Errno};
 use crate::executor::{Answers, Executor};
+use crate::observe::Observer;
 use crate::platform::Platform;
 use crate::server::Server;
 use crate::sqe::{self, Tag};
@@ -28,7 +29,7 @@ const BATCH: usize = 32;
 const LAST_TURNS: usize = 64;
 
 /// A scheme that clients can open, and the daemon's own file on it.
-pub struct Service<P: Platform> {
+pub struct Service<P: Platform, O = ()> {
     socket: Socket,
     executor: Executor<P>,
     control: usize,
@@ -37,16 +38,33 @@ pub struct Service<P: Platform> {
     batch: Box<[Sqe; BATCH]>,
     answers: Answers,
     cqes: Vec<Cqe>,
+    observer: O,
 }
 
 impl<P: Platform + 'static> Service<P> {
+    /// As [`Service::register_observed`], with nobody looking on.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn register(socket: Socket, name: &str, server: Server<P>) -> Result<Self, Errno> {
+        Self::register_observed(socket, name, server, ())
+    }
+}
+
+impl<P: Platform + 'static, O: Observer> Service<P, O> {
     /// Makes the scheme `name` and gives it to the name space: from here on clients can open it,
     /// and wait until [`Service::run`].
     ///
     /// # Errors
     ///
     /// What the kernel or the name space manager answered.
-    pub fn register(socket: Socket, name: &str, mut server: Server<P>) -> Result<Self, Errno> {
+    pub fn register_observed(
+        socket: Socket,
+        name: &str,
+        mut server: Server<P>,
+        observer: O,
+    ) -> Result<Self, Errno> {
         let control = server.control().map_err(|_| Errno(EMFILE))?;
         let root = server.root().map_err(|_| Errno(EMFILE))?;
         let requests = socket.inner().raw();
@@ -60,6 +78,7 @@ impl<P: Platform + 'static> Service<P> {
             batch: Box::new([Sqe::default(); BATCH]),
             answers: Answers::new(),
             cqes: Vec::new(),
+            observer,
         })
     }
 
@@ -75,7 +94,9 @@ impl<P: Platform + 'static> Service<P> {
     /// The socket failed; what waited has been answered as far as that was possible.
     pub fn run(mut self) -> Result<(), Errno> {
         let result = self.serve();
+        let before = self.answers.len();
         self.executor.dismiss_all(&mut self.answers);
+        show(&mut self.observer, &self.answers, before);
         self.reply();
         result
     }
@@ -106,12 +127,19 @@ impl<P: Platform + 'static> Service<P> {
     fn turn(&mut self) -> Result<bool, Errno> {
         let count = read(self.socket.inner().raw(), &mut self.batch)?;
         for sqe in self.batch.iter().take(count) {
-            // SAFETY: the kernel has just delivered this SQE, each is decoded once, and the
-            // executor drops a request before it lets its answer out.
+            // SAFETY: the kernel has just delivered this SQE, and an observer drops the payload
+            // when the request is answered, which is before its answer is written.
+            self.observer.asked(sqe, unsafe { sqe::payload(sqe) });
+            // SAFETY: as above, each SQE is decoded once, and the executor drops a request before
+            // it lets its answer out.
             let message = unsafe { sqe::decode(sqe) };
+            let before = self.answers.len();
             self.executor.message(message, &mut self.answers);
+            show(&mut self.observer, &self.answers, before);
         }
+        let before = self.answers.len();
         self.executor.run_ready(&mut self.answers);
+        show(&mut self.observer, &self.answers, before);
         self.reply();
         Ok(count > 0)
     }
@@ -125,7 +153,9 @@ impl<P: Platform + 'static> Service<P> {
             self.cqes.push(answer.cqe(tag));
         }
         while let Some(fd) = self.executor.next_readable() {
-            self.cqes.push(answer::readable(fd));
+            let told = answer::readable(fd);
+            self.observer.answered(&told);
+            self.cqes.push(told);
         }
         write(self.socket.inner().raw(), &self.cqes);
         self.cqes.clear();
@@ -174,8 +204,15 @@ fn obtain(socket: usize, Tag(tag): Tag, numbers: &mut [usize]) -> Result<(), Err
     Ok(())
 }
 
-/// Whole SQEs into `batch`; 0 where nothing has come and the socket does not block.
+/// Shows the observer what has been added to `answers` since there were `before`.
 #[inline]
+fn show(observer: &mut impl Observer, answers: &Answers, before: usize) {
+    for &(tag, answer) in answers.get(before..).unwrap_or_default() {
+        observer.answered(&answer.cqe(tag));
+    }
+}
+
+/// Whole SQEs into `batch`; 0 where nothing has come and the socket does not block.
 fn read(socket: usize, batch: &mut [Sqe; BATCH]) -> Result<usize, Errno> {
     // SAFETY: `Sqe` is 64 bytes of plain integers (`repr(C)`, no padding, `SqeFlags` is a `u8`
     // in which every bit pattern is a value), so any bytes are valid and may be written.
@@ -194,7 +231,6 @@ fn read(socket: usize, batch: &mut [Sqe; BATCH]) -> Result<usize, Errno> {
 
 /// Writes all CQEs. One that the kernel refuses (its caller is gone, say) stops the batch that it
 /// is in: it is dropped, and the rest goes on.
-#[inline]
 fn write(socket: usize, mut cqes: &[Cqe]) {
     while !cqes.is_empty() {
         // SAFETY: `Cqe` is 16 bytes of plain integers without padding (`repr(C)`).

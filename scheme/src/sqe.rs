@@ -160,7 +160,6 @@ const PATH_ROOM: usize = 64;
 ///
 /// The SQE came from the kernel, has not been decoded before, and the request that comes of it is
 /// dropped before its answer is written: the payload is mapped only until then.
-#[inline]
 pub unsafe fn decode(sqe: &Sqe) -> Message {
     let tag = Tag(sqe.tag);
     let fd = FdId::from_raw(sqe.args[0]);
@@ -175,13 +174,8 @@ pub unsafe fn decode(sqe: &Sqe) -> Message {
         // One-way notices, or (RequestMmap) a request that no CQE can answer.
         return Message::Nothing;
     }
-    let payload = if has_payload(opcode) {
-        // SAFETY: args[1] and args[2] of these operations are the payload's address and length;
-        // the caller vouches for the rest.
-        unsafe { Payload::from_sqe(sqe.args[1], sqe.args[2]) }
-    } else {
-        Payload::EMPTY
-    };
+    // SAFETY: as the caller vouches.
+    let payload = unsafe { payload(sqe) };
     match operation(opcode, sqe, &payload) {
         Ok(operation) => Message::Request(Request {
             tag,
@@ -194,18 +188,36 @@ pub unsafe fn decode(sqe: &Sqe) -> Message {
     }
 }
 
-fn has_payload(opcode: Opcode) -> bool {
+/// What the client has lent for this.
+///
+/// # Safety
+///
+/// The SQE came from the kernel, and the payload is dropped before its answer is written.
+pub unsafe fn payload(sqe: &Sqe) -> Payload {
+    if has_payload(sqe) {
+        // SAFETY: args[1] and args[2] of these operations are the payload's address and length;
+        // the caller vouches for the rest.
+        unsafe { Payload::from_sqe(sqe.args[1], sqe.args[2]) }
+    } else {
+        Payload::EMPTY
+    }
+}
+
+/// Whether args 1 and 2 tell of a payload that we look at.
+pub fn has_payload(sqe: &Sqe) -> bool {
     matches!(
-        opcode,
-        Opcode::OpenAt
-            | Opcode::Dup
-            | Opcode::Read
-            | Opcode::Write
-            | Opcode::Fpath
-            | Opcode::Fstat
-            | Opcode::Getdents
-            | Opcode::Call
-            | Opcode::StdFsCall
+        Opcode::try_from_raw(sqe.opcode),
+        Some(
+            Opcode::OpenAt
+                | Opcode::Dup
+                | Opcode::Read
+                | Opcode::Write
+                | Opcode::Fpath
+                | Opcode::Fstat
+                | Opcode::Getdents
+                | Opcode::Call
+                | Opcode::StdFsCall
+        )
     )
 }
 

@@ -36,6 +36,8 @@ use text::{Listing, Text};
 use userptr::Begun;
 pub use userptr::Obtain;
 
+pub use rule::{get as get_limit, set as set_limit};
+
 /// The most files that may be open at a time, all clients together. A node costs nothing but its
 /// slot until its first call.
 pub const MAX_FILES: usize = 1 << 20;

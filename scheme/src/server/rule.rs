@@ -1,7 +1,4 @@
 //! What root does while clients are there: limits, and ending an open.
-//!
-//! That it is root who asks has been decided before. Also the one table of which limit on the
-//! wire is which of the memory manager's.
 
 use gem::units::PageCount;
 use gem::{Limits, OpenId};
@@ -51,7 +48,7 @@ impl<P: Platform> Server<P> {
 }
 
 /// The value of a limit.
-pub(super) fn get(limits: &Limits, limit: Limit) -> u64 {
+pub fn get(limits: &Limits, limit: Limit) -> u64 {
     match limit {
         Limit::Memory => limits.total.get(),
         Limit::MemoryPerUid => limits.uid.get(),
@@ -74,7 +71,7 @@ pub(super) fn get(limits: &Limits, limit: Limit) -> u64 {
 }
 
 /// Another value, if it is one that the limit can have.
-fn set(limits: &mut Limits, limit: Limit, value: u64) -> Option<()> {
+pub fn set(limits: &mut Limits, limit: Limit, value: u64) -> Option<()> {
     let pages = PageCount::new(value)?;
     let count = u32::try_from(value).unwrap_or(u32::MAX);
     if !limit.range().contains(&value) {
