@@ -130,6 +130,7 @@ impl Bench {
         let ended = self.target.run(&Run {
             processors: 1,
             command_line: &command_line,
+            record: None,
             count_instructions: true,
             debugger: false,
             tests: false,

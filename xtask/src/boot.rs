@@ -1,8 +1,4 @@
 //! The tasks: build, boot, judge.
-//!
-//! One after the other, each in a module of its own: `image` builds, `qemu` runs, `report` judges.
-//! What cannot be done for want of something is one line and exit code 2; a run that failed
-//! shows the end of what the machine said.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,6 +11,7 @@ use clap::Args;
 
 use crate::image::{Image, check_kernel};
 use crate::qemu::{self, End, Machine, Qemu, Setup};
+use crate::record::Recording;
 use crate::report::{Line, Report};
 use crate::unusable;
 
@@ -54,6 +51,10 @@ pub struct Boot {
     /// Run this test only
     #[arg(long, value_name = "NAME")]
     test: Option<String>,
+    /// Record what gemd is asked and answers, and put a trace of each promise that is kept into
+    /// this directory (the committed ones: tests/traces/recorded)
+    #[arg(long, value_name = "DIRECTORY")]
+    record: Option<PathBuf>,
     /// Wait for a debugger on port 1234, without time limit
     #[arg(long)]
     gdb: bool,
@@ -69,10 +70,17 @@ impl Boot {
         if self.gdb {
             println!("# waiting for: gdb -ex 'target remote :1234'");
         }
-        let command_line = self.test.as_ref().map(|name| format!("test={name}"));
+        let mut command_line = Vec::new();
+        if let Some(name) = &self.test {
+            command_line.push(format!("test={name}"));
+        }
+        if self.record.is_some() {
+            command_line.push("record=1".to_owned());
+        }
         let ended = self.target.run(&Run {
             processors: self.smp,
-            command_line: command_line.as_deref().unwrap_or_default(),
+            command_line: &command_line.join(" "),
+            record: self.record.as_deref(),
             count_instructions: false,
             debugger: self.gdb,
             tests: true,
@@ -87,6 +95,8 @@ pub struct Run<'a> {
     pub processors: u8,
     /// The kernel's, behind what every run says.
     pub command_line: &'a str,
+    /// Where traces go.
+    pub record: Option<&'a Path>,
     /// Let every instruction take a nanosecond.
     pub count_instructions: bool,
     /// Wait for one.
@@ -139,6 +149,7 @@ impl Target {
         let limit = (!setup.debugger).then(|| Duration::from_secs(self.time_limit));
         let mut qemu = Qemu::start(&setup, limit)?;
 
+        let mut recording = run.record.map(Recording::new).transpose()?;
         let mut report = Report::default();
         let mut log = Vec::new();
         let end = loop {
@@ -146,8 +157,22 @@ impl Target {
                 Ok(line) => line,
                 Err(end) => break end,
             };
+            if let Some(kept) = &mut kept {
+                writeln!(kept, "{line}").context("cannot write the log")?;
+            }
+            if let Some(recording) = &mut recording
+                && recording.take(&line)
+            {
+                continue;
+            }
             match report.take(&line) {
                 Line::Show => println!("{line}"),
+                Line::Tested(name, kept) => {
+                    println!("{line}");
+                    if let Some(recording) = &mut recording {
+                        recording.end(&name, kept)?;
+                    }
+                }
                 Line::Log => {}
                 Line::Panic => qemu.hurry(LAST_WORDS),
                 Line::Look(address) => {
@@ -156,9 +181,6 @@ impl Target {
                         entries.iter().map(|entry| format!("{entry:x}")).collect();
                     qemu.type_line(&entries.join(" "))?;
                 }
-            }
-            if let Some(kept) = &mut kept {
-                writeln!(kept, "{line}").context("cannot write the log")?;
             }
             log.push(line);
         };
@@ -170,7 +192,10 @@ impl Target {
         if report.knows_no_such_test() {
             return Err(unusable("there is nothing of that name"));
         }
-        let faults = report.faults(run.tests, went_off);
+        let mut faults = report.faults(run.tests, went_off);
+        if let Some(recording) = recording {
+            faults.extend(recording.faults());
+        }
         if faults.is_empty() {
             return Ok(Ended { well: true, log });
         }

@@ -1,11 +1,12 @@
 //! What `cargo xtask` is made of: the image ([`image`], [`toolchain`]), the machine ([`qemu`], [`monitor`]), the
-//! judgement over what it says ([`report`]), and the tasks themselves ([`boot`], [`mod@bench`]).
+//! judgement over what it says ([`report`]), the traces in that ([`record`]), and the tasks themselves ([`boot`], [`mod@bench`]).
 
 pub mod bench;
 pub mod boot;
 pub mod image;
 pub mod monitor;
 pub mod qemu;
+pub mod record;
 pub mod report;
 pub mod toolchain;
 

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 /// What the runner does with a line.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Line {
     /// Print it.
     Show,
+    /// Print it: this promise is kept, or not.
+    Tested(String, bool),
     /// Keep it for the log.
     Log,
     /// The kernel has panicked: nothing more will come but its stack trace.
@@ -42,7 +44,7 @@ impl Report {
         }
         if let Some((name, kept)) = result(line) {
             self.results.insert(name.to_owned(), kept);
-            return Line::Show;
+            return Line::Tested(name.to_owned(), kept);
         }
         if let Some(address) = line.strip_prefix("look ") {
             return u64::from_str_radix(address, 16).map_or(Line::Log, Line::Look);

@@ -18,7 +18,6 @@ use crate::fd::{self, Owned};
 use crate::protocol::{DUP_REGISTER, NAMESPACE_FD};
 use crate::start;
 
-mod event;
 pub mod missing;
 
 type Raw = usize;

@@ -1,5 +1,7 @@
 //! The graphics-memory server on the test image: gemd's library on this image's platform. Its
-//! arguments are a few of `gemd`'s flags, a name and a number each.
+//! arguments are a few of `gemd`'s flags, a name and a number each, and `--record` in front of them:
+//! a trace of everything goes to the serial port, and names count up, so that a replay has the
+//! same ones.
 
 #![no_std]
 #![no_main]
@@ -15,14 +17,18 @@ use core::time::Duration;
 use gem::pages::Ticket;
 use gem::units::{Identity, PageCount, Pid};
 use gem::{Config, Limits, NameMode};
+use gem_traces::serial::Parts;
 use gemd::answer::Errno;
+use gemd::observe::Observer;
 use gemd::platform::Platform;
+use gemd::record::record;
 use gemd::serve::{Control, Service};
 use gemd::server::Server;
 use platform::{Credentials, Pages};
 use redox_scheme::Socket;
 use rt::say;
 use rt::sync::Mutex;
+use syscall::error::EINVAL;
 
 rt::entry!(main);
 
@@ -56,8 +62,27 @@ fn main() -> u8 {
 }
 
 fn serve() -> Result<(), Errno> {
-    let socket = Socket::create()?;
+    let mut arguments = rt::start::arguments().skip(1).peekable();
+    let recording = arguments.next_if_eq(&"--record").is_some();
+    let limits = limits(arguments).ok_or(Errno(EINVAL))?;
     let machine = Machine(Credentials::new()?);
+    if recording {
+        let names = NameMode::Sequential;
+        let mut parts = Parts::default();
+        let sink = move |line: &str| parts.of(line, rt::write_line);
+        let (recorder, machine) = record(&limits, machine, Box::new(sink));
+        serve_on(machine, Config { limits, names }, recorder)
+    } else {
+        let names = NameMode::Random { seed: seed() };
+        serve_on(machine, Config { limits, names }, ())
+    }
+}
+
+fn serve_on<P>(machine: P, config: Config, observer: impl Observer) -> Result<(), Errno>
+where
+    P: Platform<Pages = Pages> + 'static,
+{
+    let socket = Socket::create()?;
     let mut pages = Pages::new(IDLE)?;
     let control = Arc::new(Mutex::new(None::<Control>));
     let to_kick = control.clone();
@@ -67,18 +92,15 @@ fn serve() -> Result<(), Errno> {
             control.kick();
         }
     }));
-    let limits = limits().ok_or(Errno(syscall::error::EINVAL))?;
-    let names = NameMode::Random { seed: seed() };
-    let server = Server::new(Config { limits, names }, machine, pages);
-    let service = Service::register(socket, "gem", server)?;
+    let server = Server::new(config, machine, pages);
+    let service = Service::register_observed(socket, "gem", server, observer)?;
     *control.lock() = Some(service.control());
     service.run()
 }
 
 /// The limits of a machine with 256 MiB, but for what the arguments say.
-fn limits() -> Option<Limits> {
+fn limits(mut arguments: impl Iterator<Item = &'static str>) -> Option<Limits> {
     let mut limits = Limits::for_memory(PageCount::new(256 * PAGES_PER_MIB)?);
-    let mut arguments = rt::start::arguments().skip(1);
     while let Some(name) = arguments.next() {
         let value: u32 = arguments.next()?.parse().ok()?;
         let pages = PageCount::new(u64::from(value) * PAGES_PER_MIB)?;

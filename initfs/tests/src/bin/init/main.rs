@@ -1,7 +1,8 @@
 //! The program that the image is for: tests the promises one by one and prints TAP. With
-//! `test=<name>` on the kernel's command line, that one only; with `bench=<row>` or `bench=all`,
-//! measurements instead. Exit codes: 0 where all promises are kept (all rows measured), 1 where one
-//! is not, 2 where there is none of that name.
+//! `test=<name>` on the kernel's command line, that one only; with `record=1`, those of the scheme,
+//! and a trace of each; with `bench=<row>` or `bench=all`, measurements instead. Exit codes: 0 where
+//! all promises are kept (all rows measured), 1 where one is not, 2 where there is none of that
+//! name.
 
 #![no_std]
 #![no_main]
@@ -71,10 +72,14 @@ impl Any {
         }
     }
 
-    fn keep(self) -> Outcome {
+    fn is_recorded(self) -> bool {
+        matches!(self, Self::Scheme(promise) if scheme::is_recorded(promise))
+    }
+
+    fn keep(self, record: bool) -> Outcome {
         match self {
             Self::Own(promise) => (promise.keep)(),
-            Self::Scheme(promise) => scheme::keep(promise),
+            Self::Scheme(promise) => scheme::keep(promise, record),
         }
     }
 }
@@ -85,8 +90,10 @@ fn main() -> u8 {
         return bench::run(row);
     }
     let only = value(&environment, "test");
+    let record = value(&environment, "record").is_some();
     let promises: Vec<_> = Any::all()
         .filter(|promise| only.is_none_or(|only| only == promise.name()))
+        .filter(|promise| !record || promise.is_recorded())
         .collect();
     if promises.is_empty() {
         say!("# there are these:");
@@ -98,7 +105,7 @@ fn main() -> u8 {
     let mut kept = true;
     for (number, promise) in (1..).zip(promises) {
         let name = promise.name();
-        match frames::kept_without_loss(|| promise.keep()) {
+        match frames::kept_without_loss(|| promise.keep(record)) {
             Ok(()) => {
                 say!("ok {number} - {name}");
                 continue;

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use gem_promises::{Promise, signals};
+use gem_traces::UNRECORDED;
 use libredox::Fd;
 use libredox::flag::O_RDONLY;
 use rt::process::{Command, Process};
@@ -70,12 +71,19 @@ impl Drop for Gemd {
     }
 }
 
-/// Tests it. What is broken stands on the serial port.
-pub fn keep(promise: &Promise) -> Outcome {
+/// Whether a trace of it can be recorded.
+pub fn is_recorded(promise: &Promise) -> bool {
+    UNRECORDED.iter().all(|(other, _)| *other != promise.name)
+}
+
+/// Tests it. What is broken stands on the serial port, and with `record`, what gemd did.
+pub fn keep(promise: &Promise, record: bool) -> Outcome {
     let amid_signals = signals::PROMISES
         .iter()
         .any(|other| other.name == promise.name);
-    let gemd = Gemd::start(if amid_signals { &LARGE } else { &LIMITS })?;
+    let record: &[&str] = if record { &["--record"] } else { &[] };
+    let limits: &[&str] = if amid_signals { &LARGE } else { &LIMITS };
+    let gemd = Gemd::start(&[record, limits].concat())?;
     let test = Command::new("promise").argument(promise.name).spawn();
     let test = test.map_err(in_call("start the test"))?;
     let ended = wait(test)?;
