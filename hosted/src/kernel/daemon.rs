@@ -232,12 +232,7 @@ impl Shared {
             request: &request,
             payload,
         };
-        let step = {
-            let mut state = self.state();
-            let step = state.system_call(&made)?;
-            state.serve_events();
-            step
-        };
+        let step = self.state().system_call(&made)?;
         match step {
             Step::Done(done) => value(Ok(done)),
             Step::Asked => Ok(waiter.wait()),
