@@ -1,4 +1,8 @@
 //! Everything that can go wrong, and the one table of errno.
+//!
+//! An error says what the client did or what there is too little of, in terms of this crate; an
+//! operation that returns one has changed nothing. No number of an errno stands anywhere else in
+//! this crate.
 
 use core::fmt;
 

@@ -1,4 +1,8 @@
 //! Opens: one client's node, with its handles and its standing.
+//!
+//! State only: the device changes it. An open is nobody's until it is bound, and then its uid's
+//! for good; what it may do follows from `node`, `authenticated`, `was_master` and `revoked`, and
+//! is decided by the server.
 
 use alloc::collections::BTreeMap;
 

@@ -1,4 +1,7 @@
 //! Buffers: handles on objects.
+//!
+//! A [`Buffer`] is one handle of its node's, closed when the last buffer with that handle is dropped.
+//! It keeps no mapping and no name; both are asked for, and outlive it as the server says.
 
 use alloc::sync::Arc;
 

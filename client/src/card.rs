@@ -1,4 +1,9 @@
 //! Nodes: where buffers are made, opened and imported.
+//!
+//! A [`Card`] owns its node's fd, together with the buffers that came of it: the fd is closed when
+//! the last of them is dropped. Which handles are in use is kept in `handles`, because an import
+//! can give a handle that a buffer has already. Closing a handle is tried again after a signal;
+//! every other call says EINTR.
 
 use alloc::sync::Arc;
 use core::fmt;

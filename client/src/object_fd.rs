@@ -1,4 +1,7 @@
 //! Object fds: a capability on one object, to keep or to give away.
+//!
+//! An [`ObjectFd`] owns its fd and needs no node: whoever has it may do what its rights say. How
+//! it travels between processes is the platform's (`linux`, `redox`).
 
 use libredox::Fd;
 use libredox::flag::{O_CLOEXEC, O_RDONLY, O_RDWR};

@@ -1,4 +1,7 @@
 //! What the server tells people: `stats`, `objects`, `clients`.
+//!
+//! Texts are read anew each time and taken apart here; keys, columns and units are those of the
+//! project's docs/gemctl.md. Unknown ones are passed on.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};

@@ -57,7 +57,7 @@
 //! - A bad completion stops the batch it is in. The lower half of a result decides whether it is
 //!   an errno.
 //! - A payload comes back to the client with errors, too. A payload or path stays where it is
-//!   until the daemon has answered, and an empty one has the address 1 << 63.
+//!   until the daemon has answered, and an empty one has the address 1 << 62.
 //! - A scheme whose socket is closed answers ENODEV, and those who wait there go on waiting.
 //!
 //! # What is not
@@ -82,8 +82,10 @@
 //! - Whoever runs the daemon is root (uid 0), other Linux users are themselves. Tests that need
 //!   several users drop their identity ([`client::set_identity`]).
 //! - One name space, without a manager process; paths begin with `/scheme/` and are taken as they
-//!   are. One daemon a kernel, though it may make several schemes. No event queues (ENOSYS):
-//!   an answer that triggers events is accepted, and nobody hears of them.
+//!   are. One daemon a kernel, though it may make several schemes.
+//! - An event queue (`/scheme/event`) keeps an event that happens again before it is read once, not
+//!   each time, and has no time limit (an event of the number EVENT_TIMEOUT_ID is EINVAL). It takes
+//!   files of schemes and other queues; a daemon cannot watch its scheme's socket.
 //! - The daemon's own calls on its files cannot be interrupted, and end with ENODEV when it
 //!   closes its scheme. One thread reads the socket of a scheme.
 //!

@@ -67,7 +67,7 @@ fn an_open_by_path_comes_from_the_name_space_manager() {
 
     let below = daemon.expect(Opcode::OpenAt);
     assert_eq!(text(&below), "");
-    assert_eq!(below.args[1], 1 << 63);
+    assert_eq!(below.args[1], 1 << 62);
     let flags = (redox::O_RDONLY | redox::O_NONBLOCK) as u64;
     assert_eq!([below.args[0], below.args[3]], [20, flags]);
     assert_eq!(below.args[4], redox::O_NONBLOCK as u64);
@@ -112,7 +112,7 @@ fn a_payload_goes_there_and_comes_back() {
         assert_eq!(call.caller, client.pid());
         assert_eq!(call.sqe_flags.bits(), 0);
         if length == 0 {
-            assert_eq!(call.args[1], 1 << 63);
+            assert_eq!(call.args[1], 1 << 62);
         } else {
             assert_eq!(call.args[1] % 8, 0);
         }

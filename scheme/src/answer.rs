@@ -1,4 +1,7 @@
 //! What goes back: answers and the kernel's 16 bytes for them.
+//!
+//! An [`Answer`] says everything that the kernel is told; whatever goes into the payload is there
+//! already when one is made. The only place where errors become negative numbers.
 
 use syscall::flag::EVENT_READ;
 use syscall::schemev2::{Cqe, CqeOpcode, NewFdFlags};

@@ -1,4 +1,7 @@
 //! gemd on Linux: the stand-in kernel of `hosted` as platform, served until told to stop.
+//!
+//! Joins the library with that platform, and knows nothing of either's inside. The socket is made
+//! and removed by `hosted`; what is printed first says where it is.
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};

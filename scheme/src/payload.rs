@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn the_kernels_dangling_address_of_an_empty_payload_is_never_touched() {
         // SAFETY: nothing is lent.
-        let mut payload = unsafe { Payload::from_sqe(1 << 63, 0) };
+        let mut payload = unsafe { Payload::from_sqe(1 << 62, 0) };
         assert!(payload.is_empty());
         assert_eq!(payload.head(&mut [0; 4]), b"");
         assert_eq!(payload.put(0, b"x"), 0);

@@ -213,6 +213,7 @@ fn show(observer: &mut impl Observer, answers: &Answers, before: usize) {
 }
 
 /// Whole SQEs into `batch`; 0 where nothing has come and the socket does not block.
+#[inline]
 fn read(socket: usize, batch: &mut [Sqe; BATCH]) -> Result<usize, Errno> {
     // SAFETY: `Sqe` is 64 bytes of plain integers (`repr(C)`, no padding, `SqeFlags` is a `u8`
     // in which every bit pattern is a value), so any bytes are valid and may be written.
@@ -231,6 +232,7 @@ fn read(socket: usize, batch: &mut [Sqe; BATCH]) -> Result<usize, Errno> {
 
 /// Writes all CQEs. One that the kernel refuses (its caller is gone, say) stops the batch that it
 /// is in: it is dropped, and the rest goes on.
+#[inline]
 fn write(socket: usize, mut cqes: &[Cqe]) {
     while !cqes.is_empty() {
         // SAFETY: `Cqe` is 16 bytes of plain integers without padding (`repr(C)`).

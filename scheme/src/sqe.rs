@@ -160,6 +160,7 @@ const PATH_ROOM: usize = 64;
 ///
 /// The SQE came from the kernel, has not been decoded before, and the request that comes of it is
 /// dropped before its answer is written: the payload is mapped only until then.
+#[inline]
 pub unsafe fn decode(sqe: &Sqe) -> Message {
     let tag = Tag(sqe.tag);
     let fd = FdId::from_raw(sqe.args[0]);

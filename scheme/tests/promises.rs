@@ -160,6 +160,10 @@ impl Link for Process {
         send(self.socket.as_raw_fd(), message, None);
     }
 
+    fn hear(&mut self) -> Option<Vec<u8>> {
+        Some(receive(self.socket.as_raw_fd())?.0)
+    }
+
     fn kill(&mut self) {
         self.end();
     }

@@ -1,4 +1,9 @@
 //! Objects and handles: made in two steps, undone as the mirror image.
+//!
+//! Making: limits and the charge, then pages, then the object, then a handle; what fails gives
+//! back what was taken before it, in reverse, and the client has seen nothing. A handle is
+//! published last and unpublished first, and its number is free only when the driver's hook has
+//! been heard. The end of an object is not here but in `end_if_unused`.
 
 use super::Device;
 use crate::driver::Driver;

@@ -1,4 +1,8 @@
 //! What is shown to people: totals, one open, one object after the other.
+//!
+//! Looking changes nothing, and costs the same however much there is: totals and sums are kept up
+//! where things change, and the table of objects is walked in steps that the caller bounds. Who
+//! may see what is the server's to decide; physical addresses are among what is shown here.
 
 use super::Device;
 use crate::driver::Driver;

@@ -1,4 +1,9 @@
 //! Sharing: global names, and fds on objects.
+//!
+//! A name holds nothing alive: it goes with the object's last handle. An object fd does, with or
+//! without handles, and is charged to whoever made it, since nobody can tell who has it now.
+//! Importing into an open gives the handle again that this open has from an import or has
+//! exported; opening by name gives a new one each time. Who may use names is not known here.
 
 use super::Device;
 use crate::driver::Driver;

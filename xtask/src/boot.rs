@@ -1,4 +1,8 @@
 //! The tasks: build, boot, judge.
+//!
+//! One after the other, each in a module of its own: `image` builds, `qemu` runs, `report` judges.
+//! What cannot be done for want of something is one line and exit code 2; a run that failed
+//! shows the end of what the machine said.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,4 +1,7 @@
 //! QEMU: one machine, its serial port as a stream of lines, and its monitor.
+//!
+//! A machine ends with its owner. What its lines mean is not known here (`report`); only that it
+//! has said nothing for too long, or has ended.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;

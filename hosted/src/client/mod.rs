@@ -62,7 +62,7 @@ pub struct ConnectError {
 impl ConnectError {
     /// The errno: ENODEV where nobody listens, EPROTO where the daemon is of another version,
     /// EMFILE where this process has too many open files, EBADF in a child that was forked
-    /// without [`fork`].
+    /// without [`fork()`].
     pub fn errno(&self) -> i32 {
         self.error.errno
     }

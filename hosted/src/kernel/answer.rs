@@ -1,4 +1,8 @@
 //! What a scheme's answer leads to: a new file descriptor, a mapping, a reply to whoever waits.
+//!
+//! A call says when it is made what its answer is for (`call::After`); this does it, and undoes
+//! what cannot be finished as the Redox kernel does. Unmappings are told to the scheme one after
+//! the other, each when the one before was answered. Nothing here waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -75,6 +79,11 @@ impl State {
         let Some(caller) = caller else {
             return forget(scheme, &after, response);
         };
+        if let After::Watching(watching) = after {
+            let file = held.as_ref().and_then(Held::description);
+            let file = file.map_or(0, |file| file.number());
+            return self.watched(caller, watching, (scheme.id(), file), response);
+        }
         if let After::Map(request) = after {
             return self.map(caller, request, held, response);
         }
@@ -149,7 +158,7 @@ impl State {
                 };
                 self.insert_fds(caller, descriptions, payload.bytes_mut())
             }
-            After::Map(_) | After::Unmapped(_) => Err(Error::new(EIO)),
+            After::Map(_) | After::Unmapped(_) | After::Watching(_) => Err(Error::new(EIO)),
         }
     }
 

@@ -12,10 +12,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use syscall::error::Error;
 
 use super::address_space::Mapping;
+use super::event_scheme::Watching;
 use super::files::Description;
 
 /// The address of an empty buffer: not null, and aligned for everything.
-const DANGLING: u64 = 1 << 63;
+const DANGLING: u64 = 1 << 62;
 
 /// A client's payload or path while the daemon may look at it: stays at one address.
 #[derive(Debug, Default)]
@@ -251,6 +252,8 @@ pub(crate) enum After {
     Map(MapRequest),
     /// One piece is unmapped.
     Unmapped(Unmapping),
+    /// The scheme of a file that is watched from now on has said what has happened already.
+    Watching(Watching),
 }
 
 /// A mapping that a client asks for, checked as far as the kernel checks.

@@ -1,4 +1,7 @@
 //! A connected client process, as the kernel keeps it.
+//!
+//! Who it is comes from the socket, never from a message. What it may have unanswered is bounded
+//! here; what it is owed and does not take is in its outbox.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

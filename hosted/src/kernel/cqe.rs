@@ -35,6 +35,7 @@ impl State {
                 Err(error) => return Err(error),
             }
         }
+        self.serve_events();
         Ok(taken)
     }
 
@@ -65,14 +66,21 @@ impl State {
                 let _ = self.files.insert_at(File::Scheme(description), fd);
                 Ok(())
             }
-            // Nobody can wait for events here.
-            CqeOpcode::SendFevent => EventFlags::from_bits(cqe.tag as usize)
-                .map(|_| ())
-                .ok_or(Error::new(EINVAL)),
+            CqeOpcode::SendFevent => {
+                let flags = EventFlags::from_bits(cqe.tag as usize);
+                let flags = flags.ok_or(Error::new(EINVAL))?;
+                self.trigger(scheme.id(), cqe.result, flags.bits() as u64);
+                Ok(())
+            }
         }
     }
 
-    fn respond(&mut self, scheme: &Arc<Scheme>, tag: u32, response: Response) -> Result<()> {
+    pub(super) fn respond(
+        &mut self,
+        scheme: &Arc<Scheme>,
+        tag: u32,
+        response: Response,
+    ) -> Result<()> {
         let calls = self.calls(scheme.id())?;
         let mut call = calls.try_remove(tag as usize).ok_or(Error::new(EBADFD))?;
         let response = match response {

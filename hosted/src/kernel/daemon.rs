@@ -232,7 +232,12 @@ impl Shared {
             request: &request,
             payload,
         };
-        let step = self.state().system_call(&made)?;
+        let step = {
+            let mut state = self.state();
+            let step = state.system_call(&made)?;
+            state.serve_events();
+            step
+        };
         match step {
             Step::Done(done) => value(Ok(done)),
             Step::Asked => Ok(waiter.wait()),

@@ -1,4 +1,6 @@
 //! The file descriptors of whoever calls: a client, or the daemon itself.
+//!
+//! Both have a table; this is the one place that knows which. The tables are in `files`.
 
 use std::sync::Arc;
 

@@ -101,6 +101,7 @@ impl State {
             _ if self.watches.contains_key(&token) => self.told(token),
             _ => self.parcels.hang_up(token),
         }
+        self.serve_events();
     }
 
     /// Readers of several schemes share the event file: whoever takes a wake-up passes it on.

@@ -7,9 +7,9 @@
 //! `io` (sockets, messages) → `syscalls` (a client's request → an SQE) → `scheme` (queue), and
 //! back: `cqe` (the daemon's answers) → `answer` (what an answer leads to) → `reply`.
 //!
-//! `files`, `address_space` and `parcel` are the tables, `fds` whose they are; `call` is what a
-//! waiting call is; `watching` hears of clients' own ranges; `daemon` is the system calls of the
-//! daemon itself.
+//! `files`, `address_space`, `parcel` and `events` are the tables, `fds` whose they are; `call` is
+//! what a waiting call is; `watching` hears of clients' own ranges; `daemon` is the system calls of
+//! the daemon itself, `event_scheme` the scheme that the kernel serves itself.
 
 mod address_space;
 mod answer;
@@ -17,6 +17,8 @@ mod call;
 mod client;
 mod cqe;
 mod daemon;
+mod event_scheme;
+mod events;
 mod fds;
 mod files;
 mod io;
@@ -47,6 +49,8 @@ pub(crate) use call::ClientId;
 use call::{Call, Context};
 use client::Client;
 use daemon::File;
+pub(crate) use events::Event;
+use events::Events;
 use files::{Description, FdTable};
 use parcel::Parcels;
 use scheme::Scheme;
@@ -99,14 +103,23 @@ impl Shared {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags)?);
         io::register(&epoll, &listener, &wake)?;
+        let event_scheme = Arc::new(Scheme::new(events::SCHEME, wake.clone()));
+        let root = Description::new(event_scheme.clone(), event_scheme::ROOT, 0, 0)
+            .map_err(|_| stdio::Error::from(stdio::ErrorKind::InvalidInput))?;
+        let events = OpenScheme {
+            scheme: event_scheme.clone(),
+            calls: Slab::new(),
+        };
         let state = State {
             epoll: epoll.clone(),
             wake: wake.clone(),
             listener: Some(listener),
             budget,
-            schemes: HashMap::new(),
+            schemes: HashMap::from([(events::SCHEME, events)]),
             next_scheme: FIRST_SCHEME,
-            names: BTreeMap::new(),
+            names: BTreeMap::from([("event".to_owned(), Arc::new(root))]),
+            event_scheme,
+            events: Events::default(),
             clients: HashMap::new(),
             pids: HashMap::new(),
             next_token: io::FIRST_TOKEN,
@@ -159,6 +172,9 @@ struct State {
     next_scheme: usize,
     /// The name space: the root directory of each scheme.
     names: BTreeMap<String, Arc<Description>>,
+    /// The scheme that the kernel serves itself.
+    event_scheme: Arc<Scheme>,
+    events: Events,
     clients: HashMap<ClientId, Client>,
     pids: HashMap<u64, ClientId>,
     /// The next number for whatever epoll watches; never used twice.

@@ -111,6 +111,11 @@ impl Scheme {
         count * size_of::<Sqe>()
     }
 
+    /// The oldest request, for a scheme that the kernel serves itself.
+    pub(crate) fn next(&self) -> Option<Sqe> {
+        self.queue().sqes.pop_front()
+    }
+
     /// The reader is no longer asleep.
     pub(crate) fn awake(&self) {
         self.queue().reader = Reader::Awake;

@@ -1,4 +1,7 @@
 //! Opening, reading, mapping and calling files, and what a daemon does with its scheme.
+//!
+//! Each symbol takes libredox's arguments apart, and hands them on as the kernel's: to the kernel
+//! in this process where it is a daemon, over the socket where it is a client.
 
 use std::slice;
 

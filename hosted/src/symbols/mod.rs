@@ -3,12 +3,13 @@
 //! Each does for libredox what Redox's C library does: it puts the arguments into the kernel's
 //! form and makes the system call, in the daemon's process on the kernel there, in every other
 //! over the connection. Results are numbers or negated errnos. What has no meaning on Linux
-//! answers ENOSYS: namespaces other than the one, event queues.
+//! answers ENOSYS: namespaces other than the one.
 //!
 //! Safety, for all of them: pointers are valid for the lengths that come with them, as libredox
 //! makes sure of. Who calls them otherwise must do so too.
 
 mod absent;
+mod events;
 mod files;
 mod process;
 mod status;

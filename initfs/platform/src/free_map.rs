@@ -15,33 +15,33 @@ impl FreeMap {
     /// Takes `pages` pages out of the shortest range that has as many.
     pub fn take(&mut self, pages: u64) -> Option<u64> {
         let &(length, start) = self.by_length.range((pages, 0)..).next()?;
-        self.remove(start, length);
         if length > pages {
-            self.add(start + pages, length - pages);
+            self.replace((start, length), (start + pages, length - pages));
+        } else {
+            self.remove(start, length);
         }
         Some(start)
     }
 
     /// Puts `pages` pages from `start` on back, joined with what touches them inside `bounds`
     /// (first page, and the one behind the last).
-    pub fn put(&mut self, mut start: u64, mut pages: u64, bounds: (u64, u64)) {
+    pub fn put(&mut self, start: u64, pages: u64, bounds: (u64, u64)) {
         let left = self.by_start.range(..start).next_back();
-        if let Some((&left, &length)) = left
-            && left + length == start
-            && left >= bounds.0
-        {
-            self.remove(left, length);
-            start = left;
-            pages += length;
-        }
+        let left = left.map(|(&start, &length)| (start, length));
+        let left = left.filter(|&(left, length)| left + length == start && left >= bounds.0);
         let right = start + pages;
-        if let Some(&length) = self.by_start.get(&right)
-            && right < bounds.1
-        {
-            self.remove(right, length);
-            pages += length;
+        let length = self.by_start.get(&right).copied();
+        let right = length.map(|length| (right, length));
+        let right = right.filter(|&(right, _)| right < bounds.1);
+        match (left, right) {
+            (None, None) => self.add(start, pages),
+            (Some(left), None) => self.replace(left, (left.0, left.1 + pages)),
+            (None, Some(right)) => self.replace(right, (start, pages + right.1)),
+            (Some(left), Some(right)) => {
+                self.remove(right.0, right.1);
+                self.replace(left, (left.0, left.1 + pages + right.1));
+            }
         }
-        self.add(start, pages);
     }
 
     /// Takes exactly this range out; whether it was there.
@@ -51,6 +51,16 @@ impl FreeMap {
             self.remove(start, pages);
         }
         there
+    }
+
+    /// Another range in the place of one. It goes in first: a tree that is never empty keeps its
+    /// memory.
+    fn replace(&mut self, old: (u64, u64), new: (u64, u64)) {
+        self.add(new.0, new.1);
+        if old.0 != new.0 {
+            self.by_start.remove(&old.0);
+        }
+        self.by_length.remove(&(old.1, old.0));
     }
 
     fn add(&mut self, start: u64, pages: u64) {
@@ -88,7 +98,12 @@ mod tests {
         map.put(10, 5, ALL);
         map.put(20, 5, ALL);
         map.put(15, 5, ALL);
-        assert!(map.take_exactly(10, 15));
+        assert_eq!(map.take(15), Some(10));
+        map.put(35, 5, ALL);
+        map.put(30, 5, ALL);
+        map.put(40, 5, ALL);
+        assert!(map.take_exactly(30, 15));
+        assert!(map.by_start.is_empty() && map.by_length.is_empty());
     }
 
     #[test]

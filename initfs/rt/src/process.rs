@@ -1,4 +1,7 @@
 //! Processes, made and looked after by the bootstrap process.
+//!
+//! This end only asks (`protocol`): a process is a number and what the bootstrap process keeps
+//! under it. Programs come from the image's archive, by name.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -18,6 +18,7 @@ use crate::fd::{self, Owned};
 use crate::protocol::{DUP_REGISTER, NAMESPACE_FD};
 use crate::start;
 
+mod event;
 pub mod missing;
 
 type Raw = usize;

@@ -1,4 +1,8 @@
 //! Locks and queues between the threads of a process, over the kernel's futexes.
+//!
+//! Made for few threads that seldom meet: no fairness, no poisoning. Locks wait as long as it
+//! takes; events and queues also until a moment. Nothing here allocates but a queue for what is
+//! put into it.
 
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,7 @@
 //! Threads: further contexts of the kernel in the same address space with the same files.
+//!
+//! A thread owns its stack, which goes when somebody joins it; one that nobody joins keeps it. A
+//! panic of any thread ends the process (`start`).
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -1,4 +1,8 @@
 //! DRM calls: Linux's semantics and errno, structs answered over the payload.
+//!
+//! The same methods of the device as for native calls, in Linux's form. The struct was copied
+//! before the first check, so a client that changes its payload meanwhile changes nothing here;
+//! the payload is written when the call has succeeded, and not otherwise.
 
 use gem::OpenId;
 use gem::units::Pid;

@@ -1,4 +1,8 @@
 //! What every file can do, and opening them.
+//!
+//! One function for each kind of file says what each operation does to it, with the errno of
+//! docs/wire.md for what it cannot do. Opening a path from the root needs nothing and gives
+//! nothing away: who asked is known only with the first call on the file.
 
 use core::mem::offset_of;
 

@@ -1,4 +1,7 @@
 //! Mappings, and object fds read and written like files.
+//!
+//! The kernel maps and copies; this answers where the pages are, and counts. Rights were looked
+//! at by whoever called (a node's) or are the object fd's own (in the device).
 
 use gem::units::{FakeOffset, Pid};
 use gem::{Error, Mapper, ObjectFdId, OpenId};

@@ -1,4 +1,8 @@
 //! Native calls: words in, one word out.
+//!
+//! Each arm asks `authority`, calls one method of the device and packs its result; nothing is
+//! decided or kept here. Results never have an errno's low half (`gem_wire::native`). Import and
+//! export are here as well, in whichever form they came.
 
 use gem::units::{Handle, PageCount, Pid};
 use gem::{CreateInfo, OpenId};

@@ -1,4 +1,7 @@
 //! What root does while clients are there: limits, and ending an open.
+//!
+//! That it is root who asks has been decided before. Also the one table of which limit on the
+//! wire is which of the memory manager's.
 
 use gem::units::PageCount;
 use gem::{Limits, OpenId};

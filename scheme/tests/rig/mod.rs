@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use gem::pages::{Extent, Extents, NotReady, PageRequest, PageSet, PageSource, Ticket};
+use gem::pages::{
+    Extent, Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket,
+};
 use gem::units::{Gid, Identity, PAGE_SIZE, PageCount, PhysAddr, Pid, Uid, WindowAddr};
 use gem::user::{UserFault, UserRange, UserSet};
 use gem::{Config, Limits, NameMode};
@@ -45,6 +47,19 @@ pub struct World {
     pub taking: BTreeMap<Ticket, Taking>,
     /// User sets that were handed out and not released.
     pub user_sets: BTreeMap<u64, Uid>,
+    /// After how many more calls that can fail one does, and how.
+    pub fails: Option<(usize, Failure)>,
+}
+
+/// How the platform fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// There is no memory, or nobody of that pid, or no more room for whatever it is.
+    Exhausted,
+    /// It fails in a way it should not.
+    Broken,
+    /// It has to be asked again later.
+    Later,
 }
 
 /// What the platform knows of an acquisition.
@@ -59,6 +74,39 @@ impl World {
     /// Finishes everything that was begun; the next kick tells the server.
     pub fn finish_all(&mut self) {
         self.finished.append(&mut self.begun);
+    }
+
+    /// The failure of this call, if it is its turn.
+    fn failure(&mut self) -> Option<Failure> {
+        let (before, failure) = self.fails.as_mut()?;
+        if let Some(less) = before.checked_sub(1) {
+            *before = less;
+            return None;
+        }
+        let failure = *failure;
+        self.fails = None;
+        Some(failure)
+    }
+
+    /// What a call says that gives new pages, or makes them a client's.
+    fn not_ready(&mut self) -> Option<NotReady> {
+        match self.wait() {
+            Some(ticket) => Some(NotReady::Wait(ticket)),
+            None => self.failing(),
+        }
+    }
+
+    /// What a call says that gives access to pages.
+    fn failing(&mut self) -> Option<NotReady> {
+        Some(match self.failure()? {
+            Failure::Exhausted => NotReady::OutOfMemory,
+            Failure::Broken => NotReady::Refused(PlatformError::Failed),
+            Failure::Later => {
+                let ticket = self.ticket();
+                self.begun.push(ticket);
+                NotReady::Wait(ticket)
+            }
+        })
     }
 
     fn wait(&mut self) -> Option<Ticket> {
@@ -99,8 +147,8 @@ pub struct Pages(Rc<RefCell<World>>);
 impl PageSource for Pages {
     fn allocate(&mut self, request: PageRequest) -> Result<PageSet, NotReady> {
         let mut world = self.0.borrow_mut();
-        if let Some(ticket) = world.wait() {
-            return Err(NotReady::Wait(ticket));
+        if let Some(not_ready) = world.not_ready() {
+            return Err(not_ready);
         }
         world.next_key += 1;
         let key = world.next_key;
@@ -111,16 +159,22 @@ impl PageSource for Pages {
     }
 
     fn window(&mut self, set: &PageSet) -> Result<WindowAddr, NotReady> {
+        if let Some(not_ready) = self.0.borrow_mut().failing() {
+            return Err(not_ready);
+        }
         Ok(WindowAddr::new((set.key() as usize) << 40).unwrap())
     }
 
     fn read(&mut self, _: &PageSet, _: u64, bytes: &mut [u8]) -> Result<(), NotReady> {
+        if let Some(not_ready) = self.0.borrow_mut().failing() {
+            return Err(not_ready);
+        }
         bytes.fill(0);
         Ok(())
     }
 
     fn write(&mut self, _: &PageSet, _: u64, _: &[u8]) -> Result<(), NotReady> {
-        Ok(())
+        self.0.borrow_mut().failing().map_or(Ok(()), Err)
     }
 
     fn free(&mut self, _: Uid, set: PageSet) {
@@ -129,8 +183,8 @@ impl PageSource for Pages {
 
     fn user_window(&mut self, set: &UserSet) -> Result<WindowAddr, NotReady> {
         let mut world = self.0.borrow_mut();
-        if let Some(ticket) = world.wait() {
-            return Err(NotReady::Wait(ticket));
+        if let Some(not_ready) = world.not_ready() {
+            return Err(not_ready);
         }
         assert!(world.user_sets.contains_key(&set.key()));
         Ok(WindowAddr::new((set.key() as usize) << 40).unwrap())
@@ -152,6 +206,9 @@ impl Platform for Machine {
     type Pages = Pages;
 
     fn identity(&mut self, pid: Pid) -> Option<Identity> {
+        if self.0.borrow_mut().failure().is_some() {
+            return None;
+        }
         let uid = *self.0.borrow().users.get(&pid.0)?;
         Some(Identity {
             uid: Uid(uid),
@@ -177,7 +234,7 @@ impl Platform for Machine {
     ) -> Result<Ticket, UserFault> {
         self.discard(pages, owner, space);
         let mut world = self.0.borrow_mut();
-        if world.taking.len() >= 3 {
+        if world.taking.len() >= 3 || world.failure().is_some() {
             return Err(UserFault::Busy);
         }
         let ticket = world.ticket();
@@ -338,7 +395,7 @@ impl Rig {
     /// A native call whose answer may take its time.
     pub fn begin(&mut self, pid: u64, fd: FdId, words: [u64; 3]) -> Tag {
         let [number, first, second] = words;
-        let args = [fd.raw(), 1 << 63, 0, number, first, second];
+        let args = [fd.raw(), 1 << 62, 0, number, first, second];
         self.send(pid, Opcode::Call, SqeFlags::empty(), args)
     }
 
@@ -367,7 +424,7 @@ impl Rig {
 
     pub fn import(&mut self, pid: u64, node: FdId, object: FdId) -> Result<u64, i32> {
         let [number, ..] = gem_wire::native::Call::Import.encode();
-        let args = [node.raw(), 1 << 63, 0, number, 0, object.raw()];
+        let args = [node.raw(), 1 << 62, 0, number, 0, object.raw()];
         let tag = self.send(pid, Opcode::Call, SqeFlags::MULTIPLE_IDS, args);
         self.now(tag)
     }

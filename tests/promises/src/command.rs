@@ -61,6 +61,23 @@ pub enum Command {
     Fsync(u64),
     /// Directory entries.
     Entries(u64),
+    /// Set a file's status flags, in Redox's numbers.
+    SetFlags(u64, u64),
+    /// Make an event queue.
+    NewQueue,
+    /// Have a queue watch an fd, with flags and data of the crate `redox_event`.
+    Watch {
+        /// The queue.
+        queue: u64,
+        /// What to watch.
+        fd: u64,
+        /// For what.
+        flags: u32,
+        /// Comes with the event.
+        data: u64,
+    },
+    /// Wait for an event in a queue: fd, data and flags, 64 bits each.
+    NextEvent(u64),
     /// Cease to be root, for good.
     Become(u32),
     /// Make fds of what a platform carries fds with, and the other way round. Only a `Link` says

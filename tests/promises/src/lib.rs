@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod abuse;
 pub mod command;
+pub mod events;
 pub mod forks;
 pub mod kernel;
 pub mod lifetimes;
@@ -34,8 +35,11 @@ pub trait Link {
     /// Sends a message to the process and waits for its answer. `None` where the process is gone.
     fn ask(&mut self, message: &[u8]) -> Option<alloc::vec::Vec<u8>>;
 
-    /// Sends a message to a process that will not live to answer it.
+    /// Sends a message to a process that takes its time to answer, or will not live to.
     fn send(&mut self, message: &[u8]);
+
+    /// Waits for the answer to what was sent. `None` where the process is gone.
+    fn hear(&mut self) -> Option<alloc::vec::Vec<u8>>;
 
     /// Kills the process without a warning, and waits until it is gone.
     fn kill(&mut self);
@@ -57,7 +61,7 @@ pub trait Link {
     }
 
     /// As [`Link::ask`], while one signal after the other reaches the process, which handles them
-    /// and goes on. Only [`signals`] asks for it.
+    /// and goes on. Only [`signals`] and [`events`] ask for it.
     fn ask_amid_signals(&mut self, _message: &[u8]) -> Option<alloc::vec::Vec<u8>> {
         panic!("no signals are sent in this world");
     }
@@ -124,6 +128,7 @@ pub fn all() -> impl Iterator<Item = &'static Promise> {
         abuse::PROMISES,
         quotas::PROMISES,
         stats::PROMISES,
+        events::PROMISES,
     ]
     .into_iter()
     .flatten()
@@ -142,8 +147,9 @@ pub fn check(promise: &Promise, world: &mut dyn World) {
 }
 
 /// What must be zero when all clients are gone.
-const COUNTS: [&str; 9] = [
+const COUNTS: [&str; 10] = [
     "opens",
+    "waiting",
     "objects",
     "handles",
     "object-fds",

@@ -84,6 +84,19 @@ impl Puppet {
         assert!(!self.link.wait(), "the process has not crashed");
     }
 
+    /// Has the process do this, which may take until something else is done;
+    /// [`Puppet::finish`] says what came of it.
+    pub fn start(&mut self, command: &Command) {
+        let message = postcard::to_allocvec(command).expect("a command can be written");
+        self.link.send(&message);
+    }
+
+    /// What came of what was started.
+    pub fn finish(&mut self) -> Reply {
+        let answer = self.link.hear().expect("the client process is gone");
+        postcard::from_bytes(&answer).expect("a reply can be read")
+    }
+
     /// Kills the process.
     pub fn kill(mut self) {
         self.link.kill();
@@ -336,6 +349,9 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
         Command::Forever(command) => loop {
             act((*command).clone(), platform)?;
         },
+        Command::NewQueue | Command::Watch { .. } | Command::NextEvent(_) => {
+            return queue(command).map_err(|error| error.errno());
+        }
         Command::Refused { fd, words, payload } => return Ok(refused(fd, &words, payload)),
         command => return libredox_call(command).map_err(|error| error.errno()),
     };
@@ -343,6 +359,40 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
         value,
         bytes: Vec::new(),
     })
+}
+
+/// What the crate `redox_event` does, whose queues cannot be kept from one order to the next.
+fn queue(command: Command) -> Result<Outcome, Error> {
+    use event::raw::{
+        RawEventV1, redox_event_queue_create_v1, redox_event_queue_ctl_v1,
+        redox_event_queue_get_events_v1,
+    };
+    let mut event = RawEventV1::default();
+    let mut bytes = Vec::new();
+    // SAFETY: there is room for the one event that is asked for, and no time limit or signal mask.
+    let result = unsafe {
+        match command {
+            Command::Watch {
+                queue,
+                fd,
+                flags,
+                data,
+            } => redox_event_queue_ctl_v1(queue as usize, fd as usize, flags, data as usize),
+            Command::NextEvent(queue) => {
+                let (time, signals) = (core::ptr::null(), core::ptr::null());
+                let event = &raw mut event;
+                redox_event_queue_get_events_v1(queue as usize, event, 1, 0, time, signals)
+            }
+            _ => redox_event_queue_create_v1(0),
+        }
+    };
+    let value = Error::demux(result)? as u64;
+    if let Command::NextEvent(_) = command {
+        for word in [event.fd, event.user_data, event.flags as usize] {
+            bytes.extend((word as u64).to_le_bytes());
+        }
+    }
+    Ok(Outcome { value, bytes })
 }
 
 /// The errno of a call (0 where it succeeds), and its payload afterwards.
@@ -458,6 +508,9 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
             call::fsync(fd as usize)?;
             0
         }
+        Command::SetFlags(fd, flags) => {
+            call::fcntl(fd as usize, syscall::flag::F_SETFL, flags as usize)?
+        }
         Command::Entries(fd) => {
             bytes = names_in(fd as usize)?;
             0
@@ -471,6 +524,9 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
         | Command::Storm { .. }
         | Command::Forever(_)
         | Command::Refused { .. }
+        | Command::NewQueue
+        | Command::Watch { .. }
+        | Command::NextEvent(_)
         | Command::Foreign(..)
         | Command::Kernel(_)
         | Command::Peek(_)

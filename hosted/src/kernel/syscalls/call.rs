@@ -1,4 +1,7 @@
 //! SYS_CALL: a message to one file or about two, and files on their way to and from a scheme.
+//!
+//! As in `src/syscall/fs.rs` of the Redox kernel: three metadata words with one file, two with two
+//! files, which must be one scheme's, and of which only the first is held meanwhile.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! The system calls on one file, but for SYS_CALL and mappings.
+//!
+//! Each function is one system call: the kernel's own checks, in the kernel's order, then either
+//! an answer at once or an SQE and what its answer will lead to.
 
 use std::sync::Arc;
 

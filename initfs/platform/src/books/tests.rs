@@ -1,3 +1,5 @@
+//! The books without pages: everything that a page source decides, with made-up addresses.
+
 use super::*;
 
 const IDLE: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! The symbols of libredox for what the image's programs do not have: each answers ENOSYS.
 
-use libredox::data::{SigAction, TimeSpec};
+use libredox::data::SigAction;
 use syscall::error::{ENOSYS, Error};
 
 /// Defines symbols that answer ENOSYS whatever they are passed.
@@ -25,8 +25,4 @@ missing! {
     redox_sigprocmask_v1(u32, *const u64, *mut u64);
     redox_sigaction_v1(u32, *const SigAction, *mut SigAction);
     redox_get_socket_token_v0(usize, *mut u8, usize);
-    redox_event_queue_create_v1(u32);
-    redox_event_queue_destroy_v1(usize);
-    redox_event_queue_ctl_v1(usize, usize, u32, usize);
-    redox_event_queue_get_events_v1(usize, *mut u8, usize, u32, *const TimeSpec, *const u64);
 }

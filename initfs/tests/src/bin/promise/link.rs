@@ -191,6 +191,10 @@ impl Link for Puppet {
         self.order(message).expect("the client process is gone");
     }
 
+    fn hear(&mut self) -> Option<Vec<u8>> {
+        self.stage.wait(self.link, |actor| actor.reply.take())
+    }
+
     fn kill(&mut self) {
         self.process.kill().expect("a process");
         self.process.wait().expect("a process");
