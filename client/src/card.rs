@@ -186,7 +186,8 @@ impl Card {
         }
     }
 
-    /// The node's fd, for raw calls.
+    /// The node's fd, for raw calls and for event queues: it is readable when there are
+    /// [events](Card::events).
     pub fn raw_fd(&self) -> usize {
         self.node.fd()
     }

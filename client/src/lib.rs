@@ -48,6 +48,7 @@ mod buffer;
 mod card;
 pub mod drm;
 mod error;
+mod events;
 mod handles;
 #[cfg(all(feature = "std", not(target_os = "redox")))]
 pub mod linux;
@@ -63,6 +64,8 @@ pub mod text;
 pub use buffer::{Buffer, Dumb};
 pub use card::{Card, Create, Magic, Name, Node};
 pub use error::{Error, Result};
+pub use events::Events;
+pub use gem_wire::event::{Event, Pressure};
 pub use gem_wire::limit::{Limit, Unit};
 pub use gem_wire::native::Features;
 pub use mapping::Mapping;
@@ -78,4 +81,5 @@ const _: () = {
     assert_shareable::<Buffer>();
     assert_shareable::<Mapping>();
     assert_shareable::<ObjectFd>();
+    assert_shareable::<Events>();
 };

@@ -250,6 +250,37 @@ fn limits_are_read_set_and_refused_with_what_they_can_be() {
 }
 
 #[test]
+fn events_are_printed_as_they_come() {
+    let daemon = Daemon::start(&[]);
+    for (arguments, lines) in [
+        (
+            &["events", "--count", "2"][..],
+            ["object-pages: 5", "object-pages: 6"],
+        ),
+        (
+            &["events", "--count", "2", "--json"],
+            [
+                r#"{"event":"limit-changed","limit":"object-pages","value":5}"#,
+                r#"{"event":"limit-changed","limit":"object-pages","value":6}"#,
+            ],
+        ),
+    ] {
+        succeed(&daemon, &["limit", "object-pages", "7"]);
+        let mut command = gemctl(&daemon, arguments);
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        // Until it is there to be told.
+        while json(&daemon, &["stats", "--json"])["waiting"] == 0 {}
+        succeed(&daemon, &["limit", "object-pages", "5"]);
+        assert_eq!(output.next().unwrap().unwrap(), lines[0]);
+        succeed(&daemon, &["limit", "object-pages", "6"]);
+        assert_eq!(output.next().unwrap().unwrap(), lines[1]);
+        assert!(output.next().is_none());
+        assert!(process.wait().unwrap().success());
+    }
+}
+
+#[test]
 fn an_open_is_revoked_by_the_number_that_clients_shows() {
     let daemon = Daemon::start(&[]);
     picture(&directory(&daemon).join("in.png"));

@@ -7,12 +7,13 @@ use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use daemon::Daemon;
+use event::{EventFlags, EventQueue};
 use gem_client::{
-    Card, Create, Error, Features, Name, Node, ObjectFd, PAGE_SIZE, Rights, drm, text,
+    Card, Create, Error, Event, Features, Limit, Name, Node, ObjectFd, PAGE_SIZE, Rights, drm, text,
 };
 use libredox::Fd;
 use libredox::flag::O_RDWR;
-use syscall::error::{EACCES, EBADF, EBUSY, EINVAL, ENODEV, ENOENT, ENOSPC, EOPNOTSUPP};
+use syscall::error::{EACCES, EAGAIN, EBADF, EBUSY, EINVAL, ENODEV, ENOENT, ENOSPC, EOPNOTSUPP};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const ALICE: u32 = 1000;
@@ -272,6 +273,7 @@ fn what_a_server_can_do_is_asked() {
     let card = Card::open(Node::Render).unwrap();
     let features = card.features().unwrap();
     assert!(features.contains(Features::BUFFERS | Features::NAMES | Features::PRIME));
+    assert!(features.contains(Features::EVENTS));
     for create in [
         Create::new().write_combining(),
         Create::new().uncached(),
@@ -339,6 +341,82 @@ fn texts_tell_what_a_card_holds() {
     assert_eq!(errno(text::client(number)), ENOENT);
     assert_eq!(text::clients().unwrap(), []);
     assert_eq!(errno(text::stat("no such number")), ENOENT);
+}
+
+fn changed(limit: Limit, value: u64) -> Event {
+    Event::LimitChanged {
+        limit: limit.number() as u32,
+        value,
+    }
+}
+
+#[test]
+fn a_card_reads_its_events_one_by_one_in_order() {
+    let _here = Here::new();
+    let cards = [0; 2].map(|_| Card::open(Node::Render).unwrap());
+    let [mut first, mut second] = cards.each_ref().map(Card::events);
+    // Fewer than one read takes.
+    let limits = &Limit::ALL[..10];
+    for limit in limits {
+        cards[0].set_limit(*limit, 999).unwrap();
+    }
+    for limit in limits {
+        assert_eq!(first.wait(), Ok(changed(*limit, 999)));
+    }
+    cards[0].set_nonblocking(true).unwrap();
+    assert_eq!(first.try_next(), Ok(None));
+    assert_eq!(errno(first.wait()), EAGAIN);
+    assert_eq!(second.wait(), Ok(changed(limits[0], 999)));
+    cards[0].set_nonblocking(false).unwrap();
+    // What one reader has taken another does not get.
+    let mut third = cards[1].events();
+    cards[1].set_nonblocking(true).unwrap();
+    assert_eq!(third.try_next(), Ok(None));
+    assert!(second.try_next().unwrap().is_some());
+}
+
+#[test]
+fn an_event_queue_wakes_who_waits_for_a_card() {
+    let _here = Here::new();
+    let card = Card::open(Node::Primary).unwrap();
+    card.set_nonblocking(true).unwrap();
+    let queue = EventQueue::<usize>::new().unwrap();
+    queue.subscribe(card.raw_fd(), 7, EventFlags::READ).unwrap();
+    let mut events = card.events();
+    for value in 1..=3 {
+        std::thread::scope(|scope| {
+            let told = scope.spawn(|| queue.next_event().unwrap().user_data);
+            card.set_limit(Limit::Object, value).unwrap();
+            assert_eq!(told.join().unwrap(), 7);
+        });
+        let event = changed(Limit::Object, value);
+        assert_eq!(events.try_next(), Ok(Some(event)));
+        assert_eq!(events.try_next(), Ok(None));
+    }
+}
+
+#[test]
+fn a_server_that_leaves_wakes_who_waits_for_events() {
+    let Here {
+        daemon,
+        turn: _turn,
+    } = Here::new();
+    let [reads, watches] = [0; 2].map(|_| Card::open(Node::Render).unwrap());
+    let queue = EventQueue::<usize>::new().unwrap();
+    queue
+        .subscribe(watches.raw_fd(), 7, EventFlags::READ)
+        .unwrap();
+    std::thread::scope(|scope| {
+        let read = scope.spawn(|| reads.events().wait());
+        let told = scope.spawn(|| queue.next_event().map(|event| event.user_data));
+        while count("waiting") == 0 {
+            std::thread::yield_now();
+        }
+        daemon.signal("TERM");
+        assert_eq!(errno(read.join().unwrap()), ENODEV);
+        assert_eq!(told.join().unwrap().unwrap(), 7);
+    });
+    assert_eq!(errno(watches.events().wait()), ENODEV);
 }
 
 #[test]

@@ -35,6 +35,7 @@ Examples:
   gemctl limit                  every limit, and what it can be set to
   gemctl limit memory-pages-per-uid 512MiB
                                 (root) no user gets more than that from now on
+  gemctl events                 prints when root sets a limit, or memory runs short
   gemctl revoke 7               (root) takes everything from the open that clients calls 7
 
 A global name works for opens that are root's, the DRM master's, or vouched for by the master.
@@ -80,6 +81,14 @@ pub enum Command {
         /// A number; where pages are counted also with KiB, MiB or GiB
         #[arg(requires = "limit", allow_hyphen_values = true)]
         value: Option<String>,
+    },
+    /// Prints what the server tells as it happens, until Ctrl-C
+    ///
+    /// That is: limits that root sets, memory that runs short.
+    Events {
+        /// End after so many events
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
     },
     /// Takes everything from an open node (root only)
     ///

@@ -1,6 +1,7 @@
 //! `gemctl`: graphics memory from the command line.
 
 mod args;
+mod events;
 mod out;
 mod pictures;
 mod rule;
@@ -49,6 +50,7 @@ fn run(args: &Args) -> Result<()> {
             (Some(limit), Some(value)) => rule::set(*limit, value, args.json),
             _ => rule::show(*limit, args.json),
         },
+        Command::Events { count } => events::run(*count, args.json),
         Command::Revoke { client } => rule::revoke(*client, args.json),
     }
 }
