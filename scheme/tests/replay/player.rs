@@ -77,7 +77,7 @@ pub fn replay(records: &[(usize, Record)]) -> Result<usize, Difference> {
         let ends = rest
             .first()
             .is_none_or(|(_, record)| matches!(record, Record::Start(_)));
-        if let Some(player) = player.as_ref().filter(|_| ends) {
+        if let Some(player) = player.as_mut().filter(|_| ends) {
             player.end()?;
         }
     }
@@ -235,7 +235,14 @@ impl<'a> Player<'a> {
     ) -> Result<(), String> {
         self.last = line;
         if is_unasked(recorded) {
-            let told = self.executor.next_readable().map(readable);
+            let mut told = self.executor.next_readable();
+            if told.is_none() {
+                // It is found out at the end of a turn.
+                self.executor.run_ready(&mut self.answers);
+                self.collect()?;
+                told = self.executor.next_readable();
+            }
+            let told = told.map(readable);
             self.compared += 1;
             return match told {
                 Some(told) if told[..] == recorded[..] => Ok(()),
@@ -298,7 +305,13 @@ impl<'a> Player<'a> {
 
     /// The trace is over, or this server's part of it: what it leaves unanswered must be the last
     /// that it has, or wait here as well.
-    fn end(&self) -> Result<(), Difference> {
+    fn end(&mut self) -> Result<(), Difference> {
+        if let Some(fd) = self.executor.next_readable() {
+            return Err(Difference {
+                line: self.last,
+                what: format!("gemd tells that {:x} is readable, and did not", fd.raw()),
+            });
+        }
         let answered = self
             .asked
             .values()
