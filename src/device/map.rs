@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::ids::{ObjectFdId, OpenId};
 use crate::ledger::{AccountKey, Counted};
 use crate::object::Backing;
-use crate::pages::{PageSet, PageSource};
+use crate::pages::{NotReady, PageSet, PageSource, PlatformError};
 use crate::shrink;
 use crate::slots::Key;
 use crate::units::{FakeOffset, Handle, PageCount, Pid, WindowAddr};
@@ -83,12 +83,16 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                 (state.object, PageCount::exact(offset).ok_or(range)?)
             }
         };
+        if self.user(key).is_some() {
+            return Err(Error::NotMappable);
+        }
         self.map_pages(mapper, key, first, pages, range)
     }
 
     /// As [`Device::map`] through a node, for what this open has mapped already: any part of it, and
     /// without a handle. A process that forks has its mappings made once more for its child,
-    /// whatever has become of them.
+    /// whatever has become of them; but pages that a client has taken back are nothing of ours to
+    /// map.
     ///
     /// # Errors
     ///
@@ -126,15 +130,32 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if end > object.pages() {
             return Err(range);
         }
-        let set = own_pages(&object.backing)?;
+        let mappable = match &object.backing {
+            Backing::Own(_) => true,
+            Backing::Private(_) => false,
+            Backing::User(user) => user.held().is_some(),
+        };
+        if !mappable {
+            return Err(Error::NotMappable);
+        }
         let account = self.payer(mapper)?;
         let another = match mapper {
             Mapper::Node(open) => object.holders.get(open).mapped.is_zero(),
             Mapper::Object(_) => false,
         };
         self.ledger.charge_mapped(account, pages, another)?;
-        set.expose();
-        let window = self.source.window(set).map_err(Error::from);
+        let window = match &object.backing {
+            Backing::Own(set) => {
+                set.expose();
+                self.source.window(set)
+            }
+            Backing::User(user) => match user.held() {
+                Some(set) => self.source.user_window(set),
+                None => Err(NotReady::Refused(PlatformError::Failed)),
+            },
+            Backing::Private(_) => Err(NotReady::Refused(PlatformError::Failed)),
+        };
+        let window = window.map_err(Error::from);
         match window.and_then(|window| window.checked_add(first).ok_or(range)) {
             Ok(address) => {
                 self.count_pages(mapper, key, pages);
@@ -262,7 +283,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     }
 
     /// Uncounts up to `pages` pages of this open's. Any of a client's own that goes takes all of
-    /// them with it, before anything else happens.
+    /// them with it, before anything else happens. One that another process lets go of need not be
+    /// the registrar's: its child may have had them, too. As long as enough are mapped for the
+    /// registrar to have them all, it has.
     pub(super) fn uncount_node_pages(
         &mut self,
         open: OpenId,
@@ -270,7 +293,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         pages: PageCount,
         by: Option<Pid>,
     ) {
-        if !pages.is_zero() && self.is_held_through(open, key) {
+        if self.takes_back(open, key, pages, by) {
             self.give_pages_back(key);
             self.tell_revoked(key, by);
         }
@@ -299,10 +322,18 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         self.end_if_unused(key);
     }
 
-    /// Whether these are a client's own pages, mapped again through this open.
-    fn is_held_through(&self, open: OpenId, key: Key) -> bool {
-        let user = self.user(key).map(|(_, user)| user);
-        user.is_some_and(|user| user.registrar.open == open && user.held().is_some())
+    /// Whether so many pages fewer mapped through this open mean that a client has taken its own
+    /// pages back.
+    fn takes_back(&self, open: OpenId, key: Key, pages: PageCount, by: Option<Pid>) -> bool {
+        let Some((object, user)) = self.user(key) else {
+            return false;
+        };
+        if pages.is_zero() || user.registrar.open != open || user.held().is_none() {
+            return false;
+        }
+        let left = object.holders.get(open).mapped.saturating_sub(pages);
+        let by_another = by.is_some_and(|by| by != user.registrar.pid);
+        !by_another || left < user.pages
     }
 
     fn uncount_fd_pages(&mut self, fd: ObjectFdId, pages: PageCount) {

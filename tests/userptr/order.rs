@@ -157,6 +157,35 @@ fn the_client_is_told_who_took_its_pages() {
 }
 
 #[test]
+fn a_child_has_held_pages_as_well_and_lets_go_of_them_alone() {
+    let mut held = held();
+    let (open, mapper) = (held.open, Mapper::Node(held.open));
+    let child = Some(OTHER_PID);
+    held.device.map_again(open, held.offset, BYTES).unwrap();
+    let inside = held.offset + PAGE_SIZE;
+    held.device.unmap_by(mapper, inside, PAGE_SIZE, child);
+    held.device
+        .unmap_by(mapper, held.offset, BYTES - PAGE_SIZE, child);
+    assert_eq!(held.world.0.borrow().deeds, [], "the parent has them all");
+    assert_eq!(held.device.stats().mapped, pages(PAGES));
+    // By whomever: now it cannot have them all.
+    held.device.unmap_by(mapper, inside, PAGE_SIZE, child);
+    given_back(&held.world);
+    let mapped = held.device.map_again(open, held.offset, PAGE_SIZE);
+    assert_eq!(mapped, Err(Error::NotMappable), "nothing of ours");
+
+    let mut held = self::held();
+    held.device.map_again(open, held.offset, BYTES).unwrap();
+    held.device
+        .unmap_by(mapper, held.offset, PAGE_SIZE, Some(PID));
+    given_back(&held.world);
+    assert_eq!(held.device.stats().user_pages, pages(PAGES));
+    held.device.unmap_by(mapper, held.offset, BYTES, Some(PID));
+    held.device.unmap_by(mapper, held.offset, BYTES, child);
+    assert_eq!(held.device.stats().user_pages, pages(0));
+}
+
+#[test]
 fn mapping_something_over_it_gives_all_pages_back() {
     let mut held = held();
     let info = CreateInfo::default();
