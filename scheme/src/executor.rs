@@ -158,7 +158,10 @@ impl<P: Platform + 'static> Executor<P> {
     fn run_round(&mut self, answers: &mut Answers) {
         let happened = self.server.borrow_mut().take_happened();
         for (fd, errno) in happened.ended {
-            self.dismiss_all_on(fd, errno, answers);
+            let keys: Vec<usize> = self.waiting_on(fd).collect();
+            for key in keys {
+                self.let_go(key, errno, answers);
+            }
         }
         self.waits.borrow_mut().wake(happened.causes);
         for key in self.ready.take(ROUND) {
@@ -311,26 +314,35 @@ impl<P: Platform + 'static> Executor<P> {
     fn cancel(&mut self, tag: Tag, answers: &mut Answers) {
         // Not found: answered already, or never seen; the kernel knows.
         if let Some(&key) = self.by_tag.get(&tag.0) {
-            self.dismiss(key, Errno(ECANCELED), answers);
+            self.let_go(key, Errno(ECANCELED), answers);
         }
     }
 
+    /// Nobody is left who waits on this file.
     fn closed(&mut self, fd: FdId, answers: &mut Answers) {
-        self.dismiss_all_on(fd, Errno(ECANCELED), answers);
-        self.server.borrow_mut().close(fd);
-    }
-
-    fn dismiss_all_on(&mut self, fd: FdId, errno: Errno, answers: &mut Answers) {
         let keys: Vec<usize> = self.waiting_on(fd).collect();
         for key in keys {
-            self.dismiss(key, errno, answers);
+            self.dismiss(key, Errno(ECANCELED), answers);
         }
+        self.server.borrow_mut().close(fd);
     }
 
     fn waiting_on(&self, fd: FdId) -> impl Iterator<Item = usize> + '_ {
         self.by_file
             .range((fd, 0)..=(fd, usize::MAX))
             .map(|&(_, key)| key)
+    }
+
+    /// Answers a request that is to wait no longer, whose asker lives: at once, or when what it has
+    /// begun with the asker's memory is undone.
+    fn let_go(&mut self, key: usize, errno: Errno, answers: &mut Answers) {
+        let tag = self
+            .parked
+            .get(key)
+            .map(|parked| parked.request.borrow().tag);
+        if !tag.is_some_and(|tag| self.server.borrow_mut().wind_up(tag, errno)) {
+            self.dismiss(key, errno, answers);
+        }
     }
 
     fn dismiss(&mut self, key: usize, errno: Errno, answers: &mut Answers) {

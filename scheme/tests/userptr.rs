@@ -329,7 +329,7 @@ enum End {
 }
 
 #[test]
-fn a_registration_that_ends_early_is_undone_and_charged_until_then() {
+fn a_registration_that_ends_early_is_undone_before_its_client_goes_on() {
     for done in [false, true] {
         for end in [End::Cancel, End::Close, End::Revoke, End::Leave] {
             let (mut rig, card) = rig();
@@ -348,25 +348,50 @@ fn a_registration_that_ends_early_is_undone_and_charged_until_then() {
                 }
                 End::Leave => rig.executor.dismiss_all(&mut rig.answers),
             }
-            let errno = match end {
-                End::Cancel | End::Close => ECANCELED,
-                End::Revoke | End::Leave => ENODEV,
+            // A second reason changes nothing.
+            rig.cancel(tag);
+            let (errno, at_once) = match end {
+                End::Cancel => (ECANCELED, false),
+                End::Revoke => (ENODEV, false),
+                // Nobody is there who could go on.
+                End::Close => (ECANCELED, true),
+                // And here the platform finishes before it goes.
+                End::Leave => (ENODEV, true),
             };
-            assert_eq!(rig.errno(tag), errno);
+            if at_once {
+                assert_eq!(rig.errno(tag), errno);
+            } else {
+                assert_eq!(rig.answer(tag), None, "{end:?}");
+            }
             assert_eq!(rig.value("userptr-pages"), PAGES, "{end:?}: charged");
-            assert!(
-                rig.world
-                    .borrow()
-                    .taking
-                    .values()
-                    .all(|taking| taking.abandoned)
-            );
+            let abandoned = |world: &rig::World| world.taking.values().all(|it| it.abandoned);
+            assert!(abandoned(&rig.world.borrow()));
             rig.finish(None);
+            if !at_once {
+                let expected = if matches!(end, End::Revoke) {
+                    ECANCELED
+                } else {
+                    errno
+                };
+                assert_eq!(rig.errno(tag), expected, "{end:?}");
+            }
             assert_eq!(rig.value("userptr-pages"), 0, "{end:?}: undone");
             rig.close(card);
             rig.is_clean();
         }
     }
+}
+
+#[test]
+fn a_client_that_dies_while_its_pages_are_put_back_is_not_waited_for() {
+    let (mut rig, card) = rig();
+    let tag = rig.send_fds(ALICE, card, taking(START, PAGES), 1);
+    rig.cancel(tag);
+    rig.close(card);
+    assert_eq!(rig.errno(tag), ECANCELED);
+    assert_eq!(rig.value("userptr-pages"), PAGES);
+    rig.finish(None);
+    rig.is_clean();
 }
 
 #[test]
@@ -378,9 +403,10 @@ fn a_handle_that_is_closed_meanwhile_has_its_acquisition_undone() {
     rig.call(ALICE, card, Call::Close { handle }).unwrap();
     assert_eq!(rig.value("objects"), 1, "the platform is at it");
     rig.finish(None);
-    assert_eq!(rig.errno(tag), EBADF);
+    assert_eq!(rig.answer(tag), None, "not before it is undone");
     assert_eq!(rig.value("userptr-pages"), PAGES);
     rig.finish(None);
+    assert_eq!(rig.errno(tag), EBADF);
     rig.is_clean();
 }
 

@@ -1,9 +1,9 @@
 //! Clients' own pages: address spaces that clients send, and the handles on what was taken over.
 //!
 //! A `sendfd` to a node is the only request that begins something before it is answered: the
-//! platform's acquisition, found again by the request's tag. It ends in [`Server::forget`], whatever
-//! the end; one that is not over by then is abandoned, and its pages stay charged until the
-//! platform reports that nothing of it is left.
+//! platform's acquisition, found again by the request's tag. One that nobody wants any more is
+//! abandoned: its pages stay charged until the platform reports that nothing of it is left, and
+//! whoever asked for it, and is not dead, has no answer before.
 //!
 //! Fds that anybody sends to any file of ours are taken out of the request at once, wanted or not.
 //! The kernel closes those that are left in a request on the thread that writes the answer; closing
@@ -39,6 +39,8 @@ const MOST_SENT: u64 = 1 << 16;
 pub(super) struct Begun {
     ticket: Ticket,
     acquisition: Acquisition,
+    /// The answer, where it is abandoned.
+    end: Option<Errno>,
 }
 
 // What the wire promises is what the memory manager keeps.
@@ -60,20 +62,11 @@ impl<P: Platform> Server<P> {
         if !self.platform.takes_user_pages() {
             return Err(Errno(EOPNOTSUPP).into());
         }
-        let mut sent = self.obtain(request.tag, count)?;
-        let space = match self.expects_space(request) {
-            Ok(open) if sent.len() == 1 => sent.pop().map(|space| (open, space)),
-            Ok(_) => None,
-            Err(stop) => {
-                self.discard(request.caller, sent);
-                return Err(stop);
-            }
-        };
-        if !sent.is_empty() {
-            self.discard(request.caller, sent);
-        }
-        let (open, space) = space.ok_or(Errno(EINVAL))?;
-        let begun = match self.begin_taking(open, request.caller, word) {
+        let space = self.one_space(request, count)?;
+        let begun = self
+            .expects_space(request)
+            .and_then(|open| self.begin_taking(open, request.caller, word));
+        let begun = match begun {
             Ok(begun) => begun,
             Err(stop) => {
                 self.discard(request.caller, [space]);
@@ -87,6 +80,7 @@ impl<P: Platform> Server<P> {
                 let begun = Begun {
                     ticket,
                     acquisition,
+                    end: None,
                 };
                 self.taking.insert(request.tag.0, begun);
                 Err(Stop::Wait(Cause::Finished(ticket)))
@@ -107,10 +101,25 @@ impl<P: Platform> Server<P> {
         }
     }
 
+    /// This request is to be answered with an errno. Whether it has begun something that is to be
+    /// undone before: then it wakes up when that has happened.
+    pub fn wind_up(&mut self, tag: Tag, errno: Errno) -> bool {
+        let Some(begun) = self.taking.get_mut(&tag.0) else {
+            return false;
+        };
+        if begun.end.replace(errno).is_none() {
+            let (ticket, acquisition) = (begun.ticket, begun.acquisition);
+            self.abandon(ticket, acquisition);
+        }
+        true
+    }
+
     /// Nobody waits for this request any more. What it has begun and not finished is abandoned.
     pub fn forget(&mut self, tag: Tag) {
-        if let Some(begun) = self.taking.remove(&tag.0) {
-            self.abandon(begun);
+        if let Some(begun) = self.taking.remove(&tag.0)
+            && begun.end.is_none()
+        {
+            self.abandon(begun.ticket, begun.acquisition);
         }
     }
 
@@ -244,34 +253,56 @@ impl<P: Platform> Server<P> {
     /// What has come of an acquisition, once the platform knows. One that nobody wants any more is
     /// abandoned before its outcome is asked for, so that it is undone.
     fn settle(&mut self, tag: Tag) -> Reply {
-        let begun = self.taking.remove(&tag.0).ok_or(Errno(EIO))?;
-        if !self.device.is_userptr_wanted(begun.acquisition) {
-            self.abandon(begun);
-            return Err(Errno(EBADF).into());
+        let begun = self.taking.get(&tag.0).ok_or(Errno(EIO))?;
+        let (ticket, acquisition, end) = (begun.ticket, begun.acquisition, begun.end);
+        let wait = Err(Stop::Wait(Cause::Finished(ticket)));
+        if let Some(errno) = end {
+            if self.abandoned.contains_key(&ticket) {
+                return wait;
+            }
+            self.taking.remove(&tag.0);
+            return Err(errno.into());
+        }
+        if !self.device.is_userptr_wanted(acquisition) {
+            self.wind_up(tag, Errno(EBADF));
+            return wait;
         }
         let pages = self.device.source_mut();
-        match self.platform.acquired(pages, begun.ticket) {
-            None => {
-                let ticket = begun.ticket;
-                self.taking.insert(tag.0, begun);
-                Err(Stop::Wait(Cause::Finished(ticket)))
-            }
-            Some(Ok(set)) => {
-                self.device.take_userptr(begun.acquisition, set);
+        let Some(outcome) = self.platform.acquired(pages, ticket) else {
+            return wait;
+        };
+        self.taking.remove(&tag.0);
+        match outcome {
+            Ok(set) => {
+                self.device.take_userptr(acquisition, set);
                 Ok(Answer::DONE)
             }
-            Some(Err(fault)) => {
-                self.device.fail_userptr(begun.acquisition);
+            Err(fault) => {
+                self.device.fail_userptr(acquisition);
                 Err(gem::Error::from(fault).into())
             }
         }
     }
 
-    fn abandon(&mut self, begun: Begun) {
-        self.device.forget_userptr(begun.acquisition);
-        self.abandoned.insert(begun.ticket, begun.acquisition);
+    fn abandon(&mut self, ticket: Ticket, acquisition: Acquisition) {
+        self.device.forget_userptr(acquisition);
+        self.abandoned.insert(ticket, acquisition);
         let pages = self.device.source_mut();
-        self.platform.abandon(pages, begun.ticket);
+        self.platform.abandon(pages, ticket);
+    }
+
+    /// The one fd that was sent. Any other number of them is refused, but obtained.
+    fn one_space(&mut self, request: &Request, count: u64) -> Result<SpaceFd, Stop> {
+        let mut sent = self.obtain(request.tag, count)?;
+        match sent.pop() {
+            Some(space) if sent.is_empty() => Ok(space),
+            space => {
+                self.discard(request.caller, sent.into_iter().chain(space));
+                // On a file that takes no fds at all that is the reason.
+                self.expects_space(request)?;
+                Err(Errno(EINVAL).into())
+            }
+        }
     }
 
     fn obtain(&mut self, tag: Tag, count: u64) -> Result<Vec<SpaceFd>, Stop> {
