@@ -57,6 +57,16 @@ impl Buffer {
         }
     }
 
+    /// The buffer of a handle that a call has just made.
+    pub(crate) fn of_call(node: &Arc<OpenNode>, handle: u32, pages: u32) -> Self {
+        node.add_handle(handle);
+        Self::new(node.clone(), handle, pages)
+    }
+
+    pub(crate) fn node(&self) -> &Arc<OpenNode> {
+        &self.node
+    }
+
     /// The handle, for raw calls. It is closed with the last buffer that has it.
     pub fn handle(&self) -> u32 {
         self.handle

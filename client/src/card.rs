@@ -138,6 +138,11 @@ impl OpenNode {
         self.fd.raw()
     }
 
+    /// A call has made this handle.
+    pub(crate) fn add_handle(&self, handle: u32) {
+        self.handles.add(handle);
+    }
+
     /// Lets go of a handle for one of its buffers. A signal does not stop this: nobody would try
     /// again.
     pub(crate) fn close_handle(&self, handle: u32) -> Result<()> {
@@ -346,7 +351,6 @@ impl Card {
 
     /// The buffer of a handle that a call has just made.
     fn own(&self, handle: u32, pages: u32) -> Buffer {
-        self.node.handles.add(handle);
-        Buffer::new(self.node.clone(), handle, pages)
+        Buffer::of_call(&self.node, handle, pages)
     }
 }

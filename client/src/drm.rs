@@ -3,7 +3,7 @@
 
 use gem_wire::drm;
 pub use gem_wire::drm::{
-    Auth, Cap, Client, CreateDumb, GemFlink, GemOpen, MapDumb, SetVersion, cap,
+    Auth, Cap, Client, CreateDumb, GemClose, GemFlink, GemOpen, MapDumb, SetVersion, Userptr, cap,
 };
 use syscall::error::EINVAL;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -46,6 +46,20 @@ pub fn capability(card: &Card, capability: u64) -> Result<u64> {
 /// EACCES on a render node.
 pub fn client(card: &Card) -> Result<Client> {
     call(card, "ask who we are", drm::GET_CLIENT, Client::default())
+}
+
+/// I915_GEM_USERPTR, and what has to be around it here. The handle is the caller's to close.
+///
+/// # Errors
+///
+/// As [`Card::userptr`], and those of the call on Linux, for the same reasons.
+///
+/// # Safety
+///
+/// As [`Card::userptr`], for the memory that `asked` names.
+pub unsafe fn userptr(card: &Card, asked: Userptr) -> Result<Userptr> {
+    // SAFETY: by contract.
+    unsafe { crate::userptr::register_as_asked(card, asked) }
 }
 
 /// SET_MASTER.

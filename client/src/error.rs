@@ -60,7 +60,18 @@ impl Error {
             errno::ENFILE => ("ENFILE", "the server cannot open more files (ulimit -n)"),
             errno::ENOSPC => ("ENOSPC", "no room left"),
             errno::EBADF => ("EBADF", "the fd is closed or of another kind"),
-            errno::EBUSY => ("EBUSY", "another open is master"),
+            errno::EBUSY => ("EBUSY", "another open is master, or it is in use yet"),
+            errno::EFAULT => (
+                "EFAULT",
+                "a part of the memory is not mapped, or is no ordinary memory, or is another \
+                 process's",
+            ),
+            errno::E2BIG => ("E2BIG", "it is larger than any device's address space"),
+            errno::EPERM => (
+                "EPERM",
+                "this machine does not let processes watch their memory (userfaultfd): allow it \
+                 (sysctl vm.unprivileged_userfaultfd=1), or, in a container, by its seccomp profile",
+            ),
             errno::EXDEV => ("EXDEV", "the fd is not of the scheme that the node is of"),
             errno::EAGAIN => ("EAGAIN", "too many calls are waiting: try again"),
             errno::EPROTO => (

@@ -60,6 +60,7 @@ mod png_file;
 #[cfg(all(feature = "std", target_os = "redox"))]
 mod redox;
 pub mod text;
+mod userptr;
 
 pub use buffer::{Buffer, Dumb};
 pub use card::{Card, Create, Magic, Name, Node};
@@ -70,6 +71,7 @@ pub use gem_wire::limit::{Limit, Unit};
 pub use gem_wire::native::Features;
 pub use mapping::Mapping;
 pub use object_fd::{ObjectFd, Rights};
+pub use userptr::{Register, Userptr};
 
 /// Bytes in a page: sizes of buffers and offsets of mappings are multiples of it.
 pub const PAGE_SIZE: usize = 4096;
@@ -82,4 +84,5 @@ const _: () = {
     assert_shareable::<Mapping>();
     assert_shareable::<ObjectFd>();
     assert_shareable::<Events>();
+    assert_shareable::<Userptr>();
 };

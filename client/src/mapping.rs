@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use libredox::call::MmapArgs;
-use libredox::flag::{MAP_SHARED, PROT_READ, PROT_WRITE};
+use libredox::flag::{MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE};
 use syscall::error::{EACCES, EINVAL};
 
 use crate::error::{Error, Result};
@@ -47,9 +47,39 @@ impl Mapping {
             fd,
             offset,
         };
+        Self::anywhere("map a buffer", args, rights)
+    }
+
+    /// Memory that is of no buffer: `size` bytes, whole pages, this process's own.
+    pub(crate) fn anonymous(size: usize) -> Result<Self> {
+        let args = MmapArgs {
+            addr: core::ptr::null_mut(),
+            length: size,
+            prot: PROT_READ | PROT_WRITE,
+            flags: MAP_PRIVATE,
+            fd: usize::MAX,
+            offset: 0,
+        };
+        Self::anywhere("allocate memory", args, Rights::ReadWrite)
+    }
+
+    /// Memory that is mapped already.
+    ///
+    /// # Safety
+    ///
+    /// `base` is page-aligned; `size` bytes from there are mapped and writeable, and accessed
+    /// atomically only, as long as this is used. Dropping it unmaps them.
+    pub(crate) unsafe fn from_parts(base: NonNull<u8>, size: usize) -> Self {
+        let rights = Rights::ReadWrite;
+        Self { base, size, rights }
+    }
+
+    /// `args` have no fixed address.
+    fn anywhere(action: &'static str, args: MmapArgs, rights: Rights) -> Result<Self> {
+        let size = args.length;
         // SAFETY: without a fixed address the kernel chooses one where nothing is mapped.
-        let base = unsafe { libredox::call::mmap(args) }.map_err(Error::of("map a buffer"))?;
-        let base = NonNull::new(base.cast()).ok_or(Error::new("map a buffer", EINVAL))?;
+        let base = unsafe { libredox::call::mmap(args) }.map_err(Error::of(action))?;
+        let base = NonNull::new(base.cast()).ok_or(Error::new(action, EINVAL))?;
         Ok(Self { base, size, rights })
     }
 
