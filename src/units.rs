@@ -189,6 +189,9 @@ pub struct Identity {
 pub struct Handle(NonZeroU32);
 
 impl Handle {
+    /// The lowest one, which a fresh open gives out first.
+    pub const MIN: Self = Self(NonZeroU32::MIN);
+
     /// The handle with number `raw`, or `None` for zero.
     pub const fn new(raw: u32) -> Option<Self> {
         match NonZeroU32::new(raw) {

@@ -3,14 +3,17 @@
 //!
 //! The input is a run of records: opcode, flags, file, payload length, caller and a hint byte,
 //! then five words, then the payload. Files are chosen among those that are open (so that the
-//! fuzzer gets past EBADF) or taken from the word as they are.
+//! fuzzer gets past EBADF) or taken from the word as they are. Between requests hardware begins and
+//! ends its work, and opens are told of things.
 
 #![no_main]
 
 #[path = "../../scheme/tests/rig/mod.rs"]
 mod rig;
 
+use gem::units::{Handle, PageCount};
 use gem::user::UserFault;
+use gem::{ObjectId, Pressure};
 use gem_wire::native::{Call, CreateFlags};
 use gemd::answer::Answer;
 use gemd::fds::FdId;
@@ -52,8 +55,12 @@ fuzz_target!(|data: &[u8]| {
         files.push(node);
         files.push(rig.dup(caller, node, "handle/1").unwrap());
     }
-    while record(&mut rig, &mut input, &mut files).is_some() {}
+    let mut uses = Vec::new();
+    while record(&mut rig, &mut input, &mut files, &mut uses).is_some() {}
 
+    for object in uses {
+        rig.executor.with_device(|device| device.end_use(object));
+    }
     let mut answers = Vec::new();
     rig.executor.dismiss_all(&mut answers);
     for fd in files {
@@ -61,8 +68,8 @@ fuzz_target!(|data: &[u8]| {
     }
     finish_taking(&mut rig, None);
     assert_eq!(rig.executor.waiting(), 0);
-    let stats = rig.text(ROOT, "stats");
-    assert!(stats.contains("\nuserptr-pages:\t0\n"), "{stats}");
+    let stats = rig.executor.with_device(|device| device.stats());
+    assert!(stats.user_pages.is_zero(), "{stats:?}");
     let world = rig.world.borrow();
     assert!(world.live.is_empty(), "pages are left");
     assert!(world.user_sets.is_empty(), "a client's own pages are left");
@@ -77,7 +84,41 @@ fn finish_taking(rig: &mut Rig, fault: Option<UserFault>) {
     rig.kick();
 }
 
-fn record(rig: &mut Rig, input: &mut Input<'_>, files: &mut Vec<FdId>) -> Option<()> {
+/// Something that no client has asked for.
+fn happen(rig: &mut Rig, what: u8, uses: &mut Vec<ObjectId>) {
+    let client = u64::from(what >> 4);
+    let handle = Handle::MIN;
+    rig.executor.with_device(|device| {
+        let open = device.client(client);
+        match (what % 6, open) {
+            (0, _) => device.announce_limit(u32::from(what >> 4), what.into()),
+            (1, _) => device.announce_pressure(Pressure::Low, PageCount::ZERO),
+            (2, Some(open)) => device.post_evicted(open, handle),
+            (3, Some(open)) => device.post_revoked(open, handle, None),
+            (4, Some(open)) => uses.extend(device.begin_use(open, handle)),
+            _ => {
+                if let Some(object) = uses.pop() {
+                    device.end_use(object);
+                }
+            }
+        }
+    });
+}
+
+/// Nobody is told of a file twice without having looked, and of none that never was.
+fn check_told(rig: &mut Rig, files: &[FdId]) {
+    let mut told = rig.readable();
+    assert!(told.iter().all(|fd| files.contains(fd)));
+    told.sort_unstable();
+    assert!(told.is_sorted_by(|a, b| a < b), "told twice");
+}
+
+fn record(
+    rig: &mut Rig,
+    input: &mut Input<'_>,
+    files: &mut Vec<FdId>,
+    uses: &mut Vec<ObjectId>,
+) -> Option<()> {
     let opcode = Opcode::try_from_raw(input.byte()?)?;
     let flags = SqeFlags::from_bits_truncate(input.byte()?);
     let file = input.byte()?;
@@ -99,9 +140,17 @@ fn record(rig: &mut Rig, input: &mut Input<'_>, files: &mut Vec<FdId>) -> Option
         args[1] = payload.as_mut_ptr() as u64;
         args[2] = payload.len() as u64;
     }
+    // The daemon's own file is no client's.
+    if [args[0], args[5]].contains(&rig.control.raw()) {
+        return Some(());
+    }
     rig.world.borrow_mut().waits = usize::from(hint >> 6);
 
+    if hint & 16 != 0 {
+        happen(rig, file, uses);
+    }
     let tag = rig.send(caller, opcode, flags, args);
+    check_told(rig, files);
     if hint & 4 != 0 && rig.world.borrow().is_taking() {
         finish_taking(rig, (hint & 8 != 0).then_some(UserFault::Hole));
     }

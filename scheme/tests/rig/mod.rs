@@ -286,7 +286,7 @@ pub struct Rig {
     pub executor: Executor<Machine>,
     pub world: Rc<RefCell<World>>,
     pub root: FdId,
-    control: FdId,
+    pub control: FdId,
     next_tag: u32,
     pub answers: Answers,
 }
