@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use daemon::Daemon;
 use gem_client::{
-    Card, Error, Features, Limit, Node, PAGE_SIZE, Register, Rights, Userptr, drm, text,
+    Card, Error, Event, Features, Limit, Node, PAGE_SIZE, Register, Rights, Userptr, drm, text,
 };
 use libredox::call::{self, MmapArgs};
 use libredox::flag::{MAP_PRIVATE, PROT_READ, PROT_WRITE};
@@ -248,6 +248,49 @@ fn memory_that_was_unmapped_can_be_registered_again_when_it_is_all_new() {
     assert_eq!(memory.words()[600].load(Relaxed), 12);
     assert_eq!(stat("userptr-pages"), 4);
     drop((userptr, memory));
+    assert_nothing_is_left();
+}
+
+#[test]
+fn who_loses_registered_pages_is_told_which_and_nobody_else() {
+    let here = Here::new();
+    let Some(card) = here.card() else { return };
+    let other = Card::open(Node::Primary).unwrap();
+    let [mut events, mut others] = [&card, &other].map(|card| {
+        card.set_nonblocking(true).unwrap();
+        card.events()
+    });
+    let memory = Pages::new(4);
+    let userptr = register(&card, &memory).unwrap();
+    assert_eq!(events.try_next(), Ok(None));
+    memory.unmap(1, 1);
+    let pid = std::process::id().into();
+    let revoked = |userptr: &Userptr| {
+        let handle = userptr.buffer().handle();
+        Event::Revoked { handle, pid }
+    };
+    assert_eq!(events.try_next(), Ok(Some(revoked(&userptr))));
+    memory.unmap(0, 1);
+    assert_eq!(events.try_next(), Ok(None), "once for all of it");
+    drop((userptr, memory));
+    assert_eq!(events.try_next(), Ok(None), "what was given up is no loss");
+
+    // More than are kept for one who does not read.
+    let lost: Vec<Userptr> = (0..70)
+        .map(|_| {
+            let memory = Pages::new(1);
+            let userptr = register(&card, &memory).unwrap();
+            drop(memory);
+            userptr
+        })
+        .collect();
+    for userptr in &lost[..63] {
+        assert_eq!(events.try_next(), Ok(Some(revoked(userptr))));
+    }
+    assert_eq!(events.try_next(), Ok(Some(Event::Lost { count: 7 })));
+    assert_eq!(events.try_next(), Ok(None));
+    assert_eq!(others.try_next(), Ok(None));
+    drop(lost);
     assert_nothing_is_left();
 }
 
