@@ -144,12 +144,15 @@ impl<P: Platform + 'static> Executor<P> {
         }
     }
 
-    /// Runs the waiting requests that can go on, and adds their answers.
+    /// Runs waiting requests that can go on, and adds their answers. Whether there are more that
+    /// can go on without anything new from the kernel.
     #[inline]
-    pub fn run_ready(&mut self, answers: &mut Answers) {
-        if self.has_ready() {
-            self.run_round(answers);
+    pub fn run_ready(&mut self, answers: &mut Answers) -> bool {
+        if !self.has_ready() {
+            return false;
         }
+        self.run_round(answers);
+        self.has_ready()
     }
 
     /// One round only: a request that asks for another turn lets the socket speak in between, and

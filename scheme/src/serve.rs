@@ -41,6 +41,14 @@ pub struct Service<P: Platform, O = ()> {
     observer: O,
 }
 
+/// What a turn has come to.
+struct Turn {
+    /// There were requests.
+    received: bool,
+    /// There is more to do without any.
+    ready: bool,
+}
+
 impl<P: Platform + 'static> Service<P> {
     /// As [`Service::register_observed`], with nobody looking on.
     ///
@@ -104,27 +112,26 @@ impl<P: Platform + 'static, O: Observer> Service<P, O> {
     fn serve(&mut self) -> Result<(), Errno> {
         let mut waiting_for_requests = true;
         while !self.executor.is_leaving() {
-            // With a request that can go on by itself, only look what has come meanwhile.
-            let block = !self.executor.has_ready();
+            // With something to do without a request, only look what has come meanwhile.
+            let block = !self.turn()?.ready;
             if block != waiting_for_requests {
                 self.set_blocking(block)?;
                 waiting_for_requests = block;
             }
-            self.turn()?;
         }
         // What was sent before the socket goes must not wait for ever. Clients that never stop
         // sending must not keep us from going, either.
         self.set_blocking(false)?;
         for _ in 0..LAST_TURNS {
-            if !self.turn()? {
+            if !self.turn()?.received {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Reads a batch, does it, answers it. Whether there was anything to read.
-    fn turn(&mut self) -> Result<bool, Errno> {
+    /// Reads a batch, does it, answers it.
+    fn turn(&mut self) -> Result<Turn, Errno> {
         let count = read(self.socket.inner().raw(), &mut self.batch)?;
         for sqe in self.batch.iter().take(count) {
             // SAFETY: the kernel has just delivered this SQE, and an observer drops the payload
@@ -138,10 +145,11 @@ impl<P: Platform + 'static, O: Observer> Service<P, O> {
             show(&mut self.observer, &self.answers, before);
         }
         let before = self.answers.len();
-        self.executor.run_ready(&mut self.answers);
+        let ready = self.executor.run_ready(&mut self.answers);
         show(&mut self.observer, &self.answers, before);
         self.reply();
-        Ok(count > 0)
+        let received = count > 0;
+        Ok(Turn { received, ready })
     }
 
     fn reply(&mut self) {

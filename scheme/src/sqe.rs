@@ -194,6 +194,7 @@ pub unsafe fn decode(sqe: &Sqe) -> Message {
 /// # Safety
 ///
 /// The SQE came from the kernel, and the payload is dropped before its answer is written.
+#[inline]
 pub unsafe fn payload(sqe: &Sqe) -> Payload {
     if has_payload(sqe) {
         // SAFETY: args[1] and args[2] of these operations are the payload's address and length;
@@ -205,6 +206,7 @@ pub unsafe fn payload(sqe: &Sqe) -> Payload {
 }
 
 /// Whether args 1 and 2 tell of a payload that we look at.
+#[inline]
 pub fn has_payload(sqe: &Sqe) -> bool {
     matches!(
         Opcode::try_from_raw(sqe.opcode),
