@@ -37,6 +37,11 @@ pub struct Kind {
 impl Kind {
     /// How many kinds there are.
     pub const COUNT: usize = 6;
+    /// Cached memory, in any pieces.
+    pub const ORDINARY: Self = Self {
+        caching: 0,
+        contiguous: false,
+    };
 
     /// A number below [`Kind::COUNT`].
     pub fn index(self) -> usize {

@@ -65,6 +65,15 @@ impl Memory {
         Ok(PhysAddr::new(u64::from_ne_bytes(address)))
     }
 
+    /// An fd on the memory scheme.
+    ///
+    /// # Errors
+    ///
+    /// None but of a failing kernel.
+    pub fn fd(&mut self) -> Result<usize> {
+        opened(&mut self.translation, TRANSLATION).map(Fd::raw)
+    }
+
     /// How many pages the machine has left.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
 use gem::fair::FairQueue;
@@ -20,15 +21,20 @@ use crate::os::{self, Instant, Mutex, Queue, Thread};
 const TURN: u64 = 256;
 /// Pages that are left to the rest of the machine: touching a page that the kernel has no memory
 /// for ends the process.
-const RESERVE: u64 = 2048;
+pub const RESERVE: u64 = 2048;
 
 /// Called after something has been done.
 pub type Notify = Box<dyn Fn() + Send>;
+
+/// Something to be called later.
+pub type Alarm = Box<dyn FnOnce() + Send>;
 
 /// What the owner says to the worker.
 pub enum Order {
     /// Do this.
     Do(Job),
+    /// Call this when it is so long after the machine's start.
+    At(Duration, Alarm),
     /// End, with what is not done yet left undone.
     End,
 }
@@ -41,14 +47,27 @@ pub struct Link {
     pub done: Queue<Done>,
     /// Whom to tell.
     pub notify: Mutex<Option<Notify>>,
+    /// Pages that growths under way have not touched yet.
+    pub promised: AtomicU64,
 }
 
 impl Link {
     fn report(&self, done: Done) {
         self.done.push(done);
+        self.notify();
+    }
+
+    /// Tells whoever wants to know that something has been done.
+    pub fn notify(&self) {
         if let Some(notify) = &*self.notify.lock() {
             notify();
         }
+    }
+
+    /// Has the worker, which never waits for anybody, call `alarm` after a while.
+    pub fn call_after(&self, delay: Duration, alarm: Alarm) {
+        let at = Instant::now().since_start().saturating_add(delay);
+        self.orders.push(Order::At(at, alarm));
     }
 }
 
@@ -62,6 +81,7 @@ pub fn start() -> Result<(Arc<Link>, Thread)> {
         orders: Queue::new(),
         done: Queue::new(),
         notify: Mutex::new(None),
+        promised: AtomicU64::new(0),
     });
     let own = link.clone();
     let thread = os::spawn(move || Worker::new(own).run())?;
@@ -92,8 +112,7 @@ struct Worker {
     memory: Memory,
     tasks: FairQueue<Task>,
     alarm: Option<Duration>,
-    /// Pages that growths under way have not touched yet.
-    promised: u64,
+    alarms: Vec<(Duration, Alarm)>,
 }
 
 impl Worker {
@@ -103,7 +122,7 @@ impl Worker {
             memory: Memory::default(),
             tasks: FairQueue::new(),
             alarm: None,
-            promised: 0,
+            alarms: Vec::new(),
         }
     }
 
@@ -112,6 +131,7 @@ impl Worker {
             while let Some(order) = self.next_order() {
                 match order {
                     Order::Do(job) => self.begin(job),
+                    Order::At(at, alarm) => self.alarms.push((at, alarm)),
                     Order::End => return,
                 }
             }
@@ -126,7 +146,8 @@ impl Worker {
     /// for the next turn or the alarm.
     fn next_order(&self) -> Option<Order> {
         let orders = &self.link.orders;
-        match self.alarm {
+        let alarms = self.alarms.iter().map(|&(at, _)| at);
+        match alarms.chain(self.alarm).min() {
             _ if !self.tasks.is_empty() => orders.try_pop(),
             Some(alarm) => orders.pop_until(Instant::from_start(alarm)),
             None => Some(orders.pop()),
@@ -137,6 +158,10 @@ impl Worker {
         let now = Instant::now().since_start();
         if self.alarm.take_if(|alarm| *alarm <= now).is_some() {
             self.link.report(Done::Awake);
+        }
+        while let Some(due) = self.alarms.iter().position(|&(at, _)| at <= now) {
+            let (_, alarm) = self.alarms.swap_remove(due);
+            alarm();
         }
     }
 
@@ -164,7 +189,7 @@ impl Worker {
                 ticket,
             } => match self.map(class, pages, least) {
                 Ok(span) => {
-                    self.promised += span.pages;
+                    self.link.promised.fetch_add(span.pages, Relaxed);
                     let growth = Growth {
                         class,
                         least,
@@ -188,7 +213,7 @@ impl Worker {
     /// As many pages as asked for, or at least as many as needed.
     fn map(&mut self, class: Class, pages: u64, least: u64) -> core::result::Result<Span, i32> {
         let free = self.memory.free_pages().map_err(|error| error.errno())?;
-        let free = free.saturating_sub(RESERVE + self.promised);
+        let free = free.saturating_sub(RESERVE + self.link.promised.load(Relaxed));
         let size = if pages <= free { pages } else { least };
         if size > free {
             return Err(ENOMEM);
@@ -227,14 +252,16 @@ impl Worker {
             }
             Task::Grow(mut growth) => {
                 let turned = growth.turn(&mut self.memory);
-                self.promised -= turned.as_ref().copied().unwrap_or(0);
+                let touched = turned.as_ref().copied().unwrap_or(0);
+                self.link.promised.fetch_sub(touched, Relaxed);
                 match turned {
                     Ok(_) if growth.located < growth.span.pages => {
                         self.tasks.push(user, Task::Grow(growth));
                     }
                     Ok(_) => self.grown(growth, None),
                     Err(errno) => {
-                        self.promised -= growth.span.pages - growth.located;
+                        let untouched = growth.span.pages - growth.located;
+                        self.link.promised.fetch_sub(untouched, Relaxed);
                         self.grown(growth, Some(errno));
                     }
                 }
@@ -286,7 +313,7 @@ impl Growth {
 }
 
 /// Takes a turn's pages off the front.
-fn next_turn(left: &mut Span) -> Span {
+pub fn next_turn(left: &mut Span) -> Span {
     let pages = left.pages.min(TURN);
     let turn = Span {
         first: left.first,
@@ -298,7 +325,7 @@ fn next_turn(left: &mut Span) -> Span {
 }
 
 /// Adds a page to the last run if it follows it, else as a new run.
-fn append(extents: &mut Vec<Extent>, address: PhysAddr) -> Option<()> {
+pub fn append(extents: &mut Vec<Extent>, address: PhysAddr) -> Option<()> {
     let one = PageCount::new(1)?;
     if let Some(last) = extents.last_mut()
         && last.start.checked_add(last.pages) == Some(address)
