@@ -1,4 +1,5 @@
-//! The C symbols that the crate `libredox` (0.1.25) declares, over raw system calls.
+//! The C symbols that the crate `libredox` (0.1.25) declares, and one more of relibc's, over raw
+//! system calls.
 //!
 //! What a scheme daemon or its client needs is here and does what relibc's does; the rest
 //! ([`missing`]) answers ENOSYS. Results are as in libredox: a value, or an errno negated.
@@ -15,7 +16,7 @@ use syscall::flag::{CallFlags, F_DUPFD, MapFlags, O_FCNTL_MASK, StdFsCallKind};
 use syscall::{PAGE_SIZE, SYS_CALL, SYS_OPENAT_INTO};
 
 use crate::fd::{self, Owned};
-use crate::protocol::{DUP_REGISTER, NAMESPACE_FD};
+use crate::protocol::{DUP_REGISTER, NAMESPACE_FD, THREAD_FD};
 use crate::start;
 
 mod event;
@@ -468,6 +469,12 @@ extern "C" fn redox_get_egid_v1() -> Raw {
 #[unsafe(no_mangle)]
 extern "C" fn redox_get_rgid_v1() -> Raw {
     redox_get_egid_v1()
+}
+
+/// Any context of the process will do for what it is used for: its address space and files.
+#[unsafe(no_mangle)]
+extern "C" fn redox_cur_thrfd_v0() -> usize {
+    THREAD_FD
 }
 
 /// libredox declares the buffer as a slice, by Rust's layout of it: the same type here.
