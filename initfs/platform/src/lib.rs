@@ -22,6 +22,7 @@ mod memory;
 mod os;
 mod pages;
 mod shared;
+pub mod user;
 pub mod worker;
 
 pub use credentials::Credentials;

@@ -4,13 +4,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use gem::pages::{NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket};
+use gem::pages::{Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket};
 use gem::units::{Uid, WindowAddr};
+use gem::user::{UserFault, UserRange, UserSet};
 use syscall::error::Result;
 
 use crate::books::{Books, span_of};
 use crate::os::{Instant, Thread};
 use crate::shared;
+use crate::user;
 use crate::worker::{self, Link, Notify, Order};
 
 /// Pages from the kernel's memory scheme.
@@ -19,6 +21,9 @@ pub struct Pages {
     link: Arc<Link>,
     /// There until dropped.
     worker: Option<Thread>,
+    users: user::books::Books,
+    /// Where this kernel can do it.
+    user_worker: Option<Arc<user::link::Link>>,
 }
 
 impl Pages {
@@ -32,9 +37,56 @@ impl Pages {
         let (link, worker) = worker::start()?;
         Ok(Self {
             books: Books::new(idle_for),
+            user_worker: user::link::Link::start(link.clone()).ok(),
             link,
             worker: Some(worker),
+            users: user::books::Books::default(),
         })
+    }
+
+    /// Whether clients' own pages can be taken over.
+    pub fn takes_user_pages(&self) -> bool {
+        self.user_worker.is_some()
+    }
+
+    /// Begins to take over pages of the address space behind the fd `space`, which may be anything,
+    /// and is closed in the end. The ticket is finished when [`Pages::acquired`] has the outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`UserFault::Unsupported`] where they cannot be.
+    pub fn acquire(
+        &mut self,
+        owner: Uid,
+        space: usize,
+        range: UserRange,
+    ) -> core::result::Result<Ticket, UserFault> {
+        if self.user_worker.is_none() {
+            self.discard(owner, space);
+            return Err(UserFault::Unsupported);
+        }
+        let ticket = self.users.acquire(owner, space, range);
+        self.send();
+        Ok(ticket)
+    }
+
+    /// What came of an acquisition, once; `None` while it is under way. After an error the client's
+    /// memory is as it was.
+    pub fn acquired(&mut self, ticket: Ticket) -> Option<core::result::Result<UserSet, UserFault>> {
+        self.users.acquired(ticket)
+    }
+
+    /// Nobody will ask what came of an acquisition: it is undone where its fd is still open. The
+    /// ticket is finished, for a second time perhaps, when nothing of it is left.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        self.users.abandon(ticket);
+        self.send();
+    }
+
+    /// Closes an fd that was sent as an address space and is not needed.
+    pub fn discard(&mut self, owner: Uid, space: usize) {
+        self.users.discard(owner, space);
+        self.send();
     }
 
     /// How many pages are mapped for clients, used or not.
@@ -54,12 +106,23 @@ impl Pages {
         while let Some(done) = self.link.done.try_pop() {
             tickets.extend(self.books.finish(done, now));
         }
+        if let Some(worker) = &self.user_worker {
+            while let Some(done) = worker.done.try_pop() {
+                tickets.extend(self.users.finish(done));
+            }
+        }
         self.send();
     }
 
     fn send(&mut self) {
         for job in self.books.take_jobs() {
             self.link.orders.push(Order::Do(job));
+        }
+        for job in self.users.take_jobs() {
+            // Without a worker, none but to close an fd.
+            if let Some(worker) = &self.user_worker {
+                worker.push(job);
+            }
         }
     }
 }
@@ -68,6 +131,9 @@ impl Drop for Pages {
     /// Ends the worker, after what has been given back has reached the kernel. What is still in
     /// use stays mapped.
     fn drop(&mut self) {
+        if let Some(worker) = &self.user_worker {
+            worker.end();
+        }
         self.link.orders.push(Order::End);
         if let Some(worker) = self.worker.take() {
             worker.join();
@@ -113,6 +179,24 @@ impl PageSource for Pages {
 
     fn free(&mut self, _: Uid, set: PageSet) {
         self.books.free(&set);
+        self.send();
+    }
+
+    fn user_window(&mut self, set: &UserSet) -> core::result::Result<WindowAddr, NotReady> {
+        let failed = NotReady::Refused(PlatformError::Failed);
+        let window = self.users.window(set).ok_or(failed)?;
+        WindowAddr::new(window.address()).ok_or(failed)
+    }
+
+    fn locate_user(&mut self, set: &UserSet) -> core::result::Result<Extents, NotReady> {
+        let located = self.users.locate(set);
+        self.send();
+        located
+    }
+
+    /// From here on nobody knows where the pages are mapped; the worker unmaps them.
+    fn release_user(&mut self, _: Uid, set: UserSet) {
+        self.users.release(&set);
         self.send();
     }
 }
