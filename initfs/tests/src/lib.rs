@@ -4,4 +4,5 @@
 
 pub mod link;
 pub mod promises;
+pub mod user;
 pub mod victim;

@@ -17,6 +17,7 @@ mod pages;
 mod scheme;
 mod servers;
 mod smoke;
+mod userptr;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -59,6 +60,7 @@ impl Any {
             machine::PROMISES,
             pages::PROMISES,
             servers::PROMISES,
+            userptr::PROMISES,
         ];
         let long = kills::PROMISES.iter().map(Self::Own);
         let own = own.into_iter().flatten().map(Self::Own);
