@@ -15,12 +15,13 @@ use core::arch::x86_64::_rdtsc;
 use core::time::Duration;
 
 use gem::pages::Ticket;
-use gem::units::{Identity, PageCount, Pid};
+use gem::units::{Identity, PageCount, Pid, Uid};
+use gem::user::{UserFault, UserRange, UserSet};
 use gem::{Config, Limits, NameMode};
 use gem_traces::serial::Parts;
 use gemd::answer::Errno;
 use gemd::observe::Observer;
-use gemd::platform::Platform;
+use gemd::platform::{Platform, SpaceFd};
 use gemd::record::record;
 use gemd::serve::{Control, Service};
 use gemd::server::Server;
@@ -37,17 +38,50 @@ const IDLE: Duration = Duration::from_millis(200);
 const PAGES_PER_MIB: u64 = 256;
 
 /// The image's kernel.
-struct Machine(Credentials);
+struct Machine {
+    credentials: Credentials,
+    takes_user_pages: bool,
+}
 
 impl Platform for Machine {
     type Pages = Pages;
 
     fn identity(&mut self, pid: Pid) -> Option<Identity> {
-        self.0.identity(pid)
+        self.credentials.identity(pid)
     }
 
     fn finished(&mut self, pages: &mut Pages, tickets: &mut Vec<Ticket>) {
         pages.finished(tickets);
+    }
+
+    fn takes_user_pages(&self) -> bool {
+        self.takes_user_pages
+    }
+
+    fn acquire(
+        &mut self,
+        pages: &mut Pages,
+        owner: Uid,
+        space: SpaceFd,
+        range: UserRange,
+    ) -> Result<Ticket, UserFault> {
+        pages.acquire(owner, space.into_raw(), range)
+    }
+
+    fn acquired(
+        &mut self,
+        pages: &mut Pages,
+        ticket: Ticket,
+    ) -> Option<Result<UserSet, UserFault>> {
+        pages.acquired(ticket)
+    }
+
+    fn abandon(&mut self, pages: &mut Pages, ticket: Ticket) {
+        pages.abandon(ticket);
+    }
+
+    fn discard(&mut self, pages: &mut Pages, owner: Uid, space: SpaceFd) {
+        pages.discard(owner, space.into_raw());
     }
 }
 
@@ -65,25 +99,33 @@ fn serve() -> Result<(), Errno> {
     let mut arguments = rt::start::arguments().skip(1).peekable();
     let recording = arguments.next_if_eq(&"--record").is_some();
     let limits = limits(arguments).ok_or(Errno(EINVAL))?;
-    let machine = Machine(Credentials::new()?);
+    let pages = Pages::new(IDLE)?;
+    let machine = Machine {
+        credentials: Credentials::new()?,
+        takes_user_pages: pages.takes_user_pages(),
+    };
     if recording {
         let names = NameMode::Sequential;
         let mut parts = Parts::default();
         let sink = move |line: &str| parts.of(line, rt::write_line);
         let (recorder, machine) = record(&limits, machine, Box::new(sink));
-        serve_on(machine, Config { limits, names }, recorder)
+        serve_on(machine, pages, Config { limits, names }, recorder)
     } else {
         let names = NameMode::Random { seed: seed() };
-        serve_on(machine, Config { limits, names }, ())
+        serve_on(machine, pages, Config { limits, names }, ())
     }
 }
 
-fn serve_on<P>(machine: P, config: Config, observer: impl Observer) -> Result<(), Errno>
+fn serve_on<P>(
+    machine: P,
+    mut pages: Pages,
+    config: Config,
+    observer: impl Observer,
+) -> Result<(), Errno>
 where
     P: Platform<Pages = Pages> + 'static,
 {
     let socket = Socket::create()?;
-    let mut pages = Pages::new(IDLE)?;
     let control = Arc::new(Mutex::new(None::<Control>));
     let to_kick = control.clone();
     pages.set_notify(Box::new(move || {
