@@ -5,8 +5,8 @@ use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
 use elf::segment::ProgramHeader;
 use rt::fd::Owned;
-use rt::heap::map_anonymous;
 use rt::protocol::StartInfo;
+use syscall::data::Map;
 use syscall::error::{E2BIG, ENOEXEC, Error, Result};
 use syscall::{MapFlags, PAGE_SIZE};
 
@@ -18,6 +18,9 @@ const STACK_TOP: usize = 0x7fff_0000_0000;
 const STACK: usize = 512 * 1024;
 /// The start information, one page, a page above the stack.
 const INFO: usize = STACK_TOP + PAGE_SIZE;
+/// Where pages are filled, one segment at a time: far from every program, because the kernel moves
+/// no pages to where they are, not even in another address space.
+const STAGING: usize = 0x6000_0000_0000;
 
 /// Loads the program that `line` begins with (name and arguments, each ended by NUL) for the
 /// context, which begins it when the fd that this returns is closed.
@@ -102,7 +105,17 @@ struct Staging {
 
 impl Staging {
     fn new(size: usize) -> Result<Self> {
-        let address = map_anonymous(size)?;
+        let map = Map {
+            offset: 0,
+            size,
+            flags: MapFlags::PROT_READ
+                | MapFlags::PROT_WRITE
+                | MapFlags::MAP_PRIVATE
+                | MapFlags::MAP_FIXED_NOREPLACE,
+            address: STAGING,
+        };
+        // SAFETY: nothing is replaced.
+        let address = unsafe { syscall::fmap(!0, &map) }?;
         for page in (address..address + size).step_by(PAGE_SIZE) {
             // SAFETY: just mapped, and ours. Volatile, because that the pages are zero already is
             // not the point.
