@@ -1,7 +1,7 @@
 //! Which promises of the scheme the image tests.
 
 use gem_promises::command::Command;
-use gem_promises::{Promise, Puppet, World, all, forks, kernel, limits, remaps, signals};
+use gem_promises::{Promise, Puppet, World, all, forks, kernel, limits, remaps, restarts, signals};
 
 /// All of them.
 pub fn gem() -> impl Iterator<Item = &'static Promise> {
@@ -13,6 +13,7 @@ pub fn gem() -> impl Iterator<Item = &'static Promise> {
         .chain(limits::PROMISES)
         .chain(remaps::PROMISES)
         .chain(remaps::LOSSES)
+        .chain(restarts::PROMISES)
 }
 
 /// Promises that nobody can keep, to see that it shows.

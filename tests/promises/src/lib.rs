@@ -21,6 +21,7 @@ pub mod mappings;
 pub mod puppet;
 pub mod quotas;
 pub mod remaps;
+pub mod restarts;
 pub mod sharing;
 pub mod signals;
 pub mod stats;
@@ -80,6 +81,24 @@ pub trait World {
 
     /// Waits a moment for the kernel to tell the server about what has ended.
     fn pause(&mut self);
+
+    /// Starts a server, where there is none. Only [`restarts`] asks for it, and then there is none at
+    /// first.
+    fn start_server(&mut self) {
+        panic!("the server of this world is always there");
+    }
+
+    /// Kills the server without a warning, and waits until it is gone. Only [`restarts`] asks for
+    /// it.
+    fn kill_server(&mut self) {
+        panic!("the server of this world is always there");
+    }
+
+    /// Tells the server to leave, and waits until it has: whether it has exited as a program should.
+    /// Only [`restarts`] asks for it.
+    fn dismiss_server(&mut self) -> bool {
+        panic!("the server of this world is always there");
+    }
 }
 
 /// A user that is not root.
@@ -119,7 +138,7 @@ macro_rules! promises {
 pub(crate) use promises;
 
 /// The promises that need no more than client processes. Beside them there are those of [`forks`],
-/// [`signals`], [`kernel`], [`limits`] and [`remaps`], for worlds that have such things.
+/// [`signals`], [`kernel`], [`limits`], [`remaps`] and [`restarts`], for worlds that have such things.
 pub fn all() -> impl Iterator<Item = &'static Promise> {
     [
         sharing::PROMISES,

@@ -58,29 +58,24 @@ impl Puppet {
 
     /// Has the process do this over and over, until it is killed.
     pub fn begin(&mut self, command: Command) {
-        self.send(&Command::Forever(Box::new(command)));
-    }
-
-    fn send(&mut self, command: &Command) {
-        let message = postcard::to_allocvec(command).expect("a command can be written");
-        self.link.send(&message);
+        self.start(&Command::Forever(Box::new(command)));
     }
 
     /// Has the process begin anew, as another program with the same files.
     pub fn exec(&mut self) {
-        self.send(&Command::Exec);
+        self.start(&Command::Exec);
     }
 
     /// Has the process exit, and leave to the kernel what it has open and mapped.
     pub fn exit(mut self) {
-        self.send(&Command::Exit);
+        self.start(&Command::Exit);
         assert!(self.link.wait(), "the process has not exited");
     }
 
     /// Has the process touch memory that it does not have.
     pub fn crash(mut self) {
         let nowhere = 1;
-        self.send(&Command::Poke(nowhere, 0));
+        self.start(&Command::Poke(nowhere, 0));
         assert!(!self.link.wait(), "the process has not crashed");
     }
 

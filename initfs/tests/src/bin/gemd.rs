@@ -1,7 +1,8 @@
 //! The graphics-memory server on the test image: gemd's library on this image's platform. Its
-//! arguments are a few of `gemd`'s flags, a name and a number each, and `--record` in front of them:
+//! arguments are a few of `gemd`'s flags, a name and a number each, and in front of them `--record`:
 //! a trace of everything goes to the serial port, and names count up, so that a replay has the
-//! same ones.
+//! same ones; and `--link`: it has been handed a link (`initfs_tests::link`), and leaves when there
+//! is an order.
 
 #![no_std]
 #![no_main]
@@ -25,11 +26,14 @@ use gemd::platform::{Platform, SpaceFd};
 use gemd::record::record;
 use gemd::serve::{Control, Service};
 use gemd::server::Server;
+use initfs_tests::link::{NEXT, PART};
 use platform::{Credentials, Pages};
 use redox_scheme::Socket;
+use rt::protocol::FIRST_HANDED_FD as LINK;
 use rt::say;
 use rt::sync::Mutex;
 use syscall::error::EINVAL;
+use syscall::flag::CallFlags;
 
 rt::entry!(main);
 
@@ -98,6 +102,7 @@ fn main() -> u8 {
 fn serve() -> Result<(), Errno> {
     let mut arguments = rt::start::arguments().skip(1).peekable();
     let recording = arguments.next_if_eq(&"--record").is_some();
+    let has_link = arguments.next_if_eq(&"--link").is_some();
     let limits = limits(arguments).ok_or(Errno(EINVAL))?;
     let pages = Pages::new(IDLE)?;
     let machine = Machine {
@@ -109,10 +114,10 @@ fn serve() -> Result<(), Errno> {
         let mut parts = Parts::default();
         let sink = move |line: &str| parts.of(line, rt::write_line);
         let (recorder, machine) = record(&limits, machine, Box::new(sink));
-        serve_on(machine, pages, Config { limits, names }, recorder)
+        serve_on(machine, pages, Config { limits, names }, recorder, has_link)
     } else {
         let names = NameMode::Random { seed: seed() };
-        serve_on(machine, pages, Config { limits, names }, ())
+        serve_on(machine, pages, Config { limits, names }, (), has_link)
     }
 }
 
@@ -121,6 +126,7 @@ fn serve_on<P>(
     mut pages: Pages,
     config: Config,
     observer: impl Observer,
+    has_link: bool,
 ) -> Result<(), Errno>
 where
     P: Platform<Pages = Pages> + 'static,
@@ -136,8 +142,19 @@ where
     }));
     let server = Server::new(config, machine, pages);
     let service = Service::register_observed(socket, "gem", server, observer)?;
-    *control.lock() = Some(service.control());
+    let own = service.control();
+    *control.lock() = Some(own);
+    if has_link {
+        rt::thread::spawn(move || leave_when_told(own))?;
+    }
     service.run()
+}
+
+fn leave_when_told(control: Control) {
+    let mut order = [0; PART];
+    // However the call ends: there is nobody any more who could tell.
+    let _ = syscall::call_ro(LINK, &mut order, CallFlags::empty(), &[NEXT]);
+    control.shut_down();
 }
 
 /// The limits of a machine with 256 MiB, but for what the arguments say.

@@ -156,12 +156,10 @@ pub struct Puppet {
 }
 
 impl Puppet {
-    /// A new one, root's.
-    pub fn start(stage: Rc<Stage>) -> Result<Self> {
+    /// A process of this program, root's. It gets orders if it is one that asks for them.
+    pub fn start(stage: Rc<Stage>, program: Program) -> Result<Self> {
         let (link, file) = stage.new_link()?;
-        let process = Program::new("puppet")
-            .hand(file.raw(), FIRST_HANDED_FD)
-            .spawn()?;
+        let process = program.hand(file.raw(), FIRST_HANDED_FD).spawn()?;
         Ok(Self {
             stage,
             link,
@@ -184,7 +182,7 @@ impl Puppet {
 impl Link for Puppet {
     fn ask(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         self.order(message)?;
-        self.stage.wait(self.link, |actor| actor.reply.take())
+        self.hear()
     }
 
     fn send(&mut self, message: &[u8]) {

@@ -1,4 +1,5 @@
-//! The world of the promises: client processes of this image, and the gemd that is running.
+//! The world of the promises: client processes of this image, and the gemd that is running, or one
+//! of its own that ends when the promise wants it.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -9,6 +10,7 @@ use core::time::Duration;
 use gem_promises::{Link, World};
 use libredox::Fd;
 use libredox::flag::O_RDONLY;
+use rt::process::Command;
 use syscall::error::Result;
 
 use crate::link::{Puppet, Stage};
@@ -16,19 +18,26 @@ use crate::link::{Puppet, Stage};
 /// This image.
 pub struct Here {
     stage: Rc<Stage>,
+    /// A gemd of this world's own, which is told to leave by an order, whatever that says.
+    server: Option<Puppet>,
 }
+
+/// The arguments of such a gemd: limits so large that making a buffer can be waited for.
+const ARGUMENTS: [&str; 5] = ["--link", "--max-memory", "256", "--max-object", "32"];
 
 impl Here {
     /// Without puppets.
     pub fn new() -> Result<Self> {
         let stage = Rc::new(Stage::new()?);
-        Ok(Self { stage })
+        let server = None;
+        Ok(Self { stage, server })
     }
 }
 
 impl World for Here {
     fn start(&mut self) -> Box<dyn Link> {
-        let puppet = Puppet::start(self.stage.clone()).expect("a process");
+        let program = Command::new("puppet");
+        let puppet = Puppet::start(self.stage.clone(), program).expect("a process");
         Box::new(puppet)
     }
 
@@ -38,6 +47,27 @@ impl World for Here {
 
     fn pause(&mut self) {
         rt::time::sleep(Duration::from_millis(1));
+    }
+
+    fn start_server(&mut self) {
+        let program = ARGUMENTS
+            .into_iter()
+            .fold(Command::new("gemd"), Command::argument);
+        let server = Puppet::start(self.stage.clone(), program).expect("a process");
+        self.server = Some(server);
+        while read("stats").is_err() {
+            self.pause();
+        }
+    }
+
+    fn kill_server(&mut self) {
+        self.server.take().expect("a server").kill();
+    }
+
+    fn dismiss_server(&mut self) -> bool {
+        let mut server = self.server.take().expect("a server");
+        server.send(b"leave");
+        server.wait()
     }
 }
 
