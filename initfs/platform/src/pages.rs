@@ -19,7 +19,7 @@ use crate::worker::{self, Link, Notify, Order};
 pub struct Pages {
     books: Books,
     link: Arc<Link>,
-    /// There until dropped.
+    /// To be waited for when dropped; not where it may be waiting itself, in a notice.
     worker: Option<Thread>,
     users: user::books::Books,
     /// Where this kernel can do it.
@@ -94,9 +94,11 @@ impl Pages {
         self.books.mapped()
     }
 
-    /// Has `notify` called, from another thread, after each piece of work that is finished.
+    /// Has `notify` called, from another thread, after each piece of work that is finished. It may
+    /// wait there for the thread that calls this one.
     pub fn set_notify(&mut self, notify: Notify) {
         *self.link.notify.lock() = Some(notify);
+        self.worker = None;
     }
 
     /// Adds to `tickets` what was finished since the last call.
@@ -128,8 +130,8 @@ impl Pages {
 }
 
 impl Drop for Pages {
-    /// Ends the worker, after what has been given back has reached the kernel. What is still in
-    /// use stays mapped.
+    /// Ends the worker, and waits until it has ended where nobody is notified. What is still in use
+    /// stays mapped.
     fn drop(&mut self) {
         if let Some(worker) = &self.user_worker {
             worker.end();

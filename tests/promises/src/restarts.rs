@@ -20,6 +20,7 @@ promises![
     a_new_server_knows_nothing_of_the_old_one,
     a_client_that_waits_for_a_dead_server_can_be_killed,
     a_server_that_is_told_to_leave_answers_what_waits,
+    a_server_leaves_amid_its_own_work,
     servers_come_and_go_amid_calls,
 ];
 
@@ -157,6 +158,22 @@ fn a_server_that_is_told_to_leave_answers_what_waits(world: &mut dyn World) {
     world.start_server();
     let fresh = clients[0].0.open("renderD128");
     assert_eq!(clients[0].0.create(fresh, PAGE), Ok(1));
+}
+
+fn a_server_leaves_amid_its_own_work(world: &mut dyn World) {
+    const ROUNDS: u8 = 10;
+    for _ in 0..ROUNDS {
+        world.start_server();
+        let mut client = Puppet::new(world);
+        let node = client.open("renderD128");
+        for _ in 0..500 {
+            client.create(node, PAGE).unwrap();
+        }
+        // The pages of each are cleared, one after the other.
+        client.close(node).unwrap();
+        assert!(world.dismiss_server(), "it does not exit as it should");
+    }
+    world.start_server();
 }
 
 fn servers_come_and_go_amid_calls(world: &mut dyn World) {
