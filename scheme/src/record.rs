@@ -53,6 +53,9 @@ pub fn record<P: Platform>(limits: &Limits, platform: P, sink: Sink) -> (Recorde
         .iter()
         .map(|&limit| (limit.number(), get_limit(limits, limit)));
     trace.write(|writer| writer.start(limits));
+    if platform.takes_user_pages() {
+        trace.write(Writer::user_pages);
+    }
     let trace = Rc::new(RefCell::new(trace));
     let recorder = Recorder {
         trace: trace.clone(),

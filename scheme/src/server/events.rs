@@ -15,6 +15,7 @@ use core::ops::Bound;
 
 use gem::pages::Ticket;
 use gem::{Event, ObjectFdId, OpenId, Pressure, Working};
+use gem_wire::MAX_PAYLOAD;
 use gem_wire::event::{self, RECORD_SIZE, Record};
 use syscall::error::{EAGAIN, EBADF, EINVAL};
 use syscall::flag::EVENT_READ;
@@ -191,6 +192,12 @@ impl<P: Platform> Server<P> {
     /// Whole records, as many as are there and fit.
     pub(super) fn read_events(&mut self, wait: bool, request: &mut Request) -> Reply {
         if request.payload.len() < RECORD_SIZE {
+            return Err(Errno(EINVAL).into());
+        }
+        // A kernel that has lent us whole pages keeps a client's memory until we answer. Of a client
+        // that is killed while it waits, it would unmap everything in our answer, ask us about our
+        // objects, and so wait for us for ever.
+        if wait && request.payload.len() > MAX_PAYLOAD {
             return Err(Errno(EINVAL).into());
         }
         // Neither kernel says that who waits here was killed. The dead must not take an event that

@@ -17,6 +17,8 @@ use hosted::pages::MemfdPages;
 pub struct Script {
     /// The processes there are, with uid and gid.
     pub processes: BTreeMap<u64, (u32, u32)>,
+    /// Whether the machine of the trace takes over clients' own pages. No trace has any.
+    pub user_pages: bool,
     /// Whether who asks for pages now has to wait.
     pub hold: bool,
     /// What was given out to wait for.
@@ -119,6 +121,10 @@ impl Platform for Machine {
             gid: Gid(gid),
             pid,
         })
+    }
+
+    fn takes_user_pages(&self) -> bool {
+        self.0.borrow().user_pages
     }
 
     fn finished(&mut self, _: &mut Pages, tickets: &mut Vec<Ticket>) {

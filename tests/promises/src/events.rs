@@ -13,7 +13,7 @@ use syscall::flag::O_NONBLOCK;
 use zerocopy::FromBytes;
 
 use crate::command::{Command, Reply};
-use crate::puppet::Puppet;
+use crate::puppet::{PAGE, Puppet, READ_WRITE};
 use crate::{ALICE, BOB, World, count, promises};
 
 promises![
@@ -23,6 +23,7 @@ promises![
     a_read_waits_for_an_event_unless_the_file_does_not_block,
     a_signal_ends_a_read_that_waits_and_takes_no_event,
     a_killed_reader_takes_no_event_and_leaves_nothing,
+    a_reader_that_waits_lends_no_whole_pages_and_stops_nobody_when_killed,
     a_revoked_open_wakes_who_reads_it,
     an_event_queue_tells_of_what_is_there_and_of_what_comes,
     an_event_queue_is_told_once_until_somebody_reads,
@@ -268,6 +269,33 @@ fn a_killed_reader_takes_no_event_and_leaves_nothing(world: &mut dyn World) {
     wait_in_read(world, &mut a, node);
     a.kill();
     wait_until(world, 0);
+}
+
+/// A kernel that lends a server whole pages of a client keeps the client's memory until the answer:
+/// where the client is dead by then, the server would wait for itself.
+fn a_reader_that_waits_lends_no_whole_pages_and_stops_nobody_when_killed(world: &mut dyn World) {
+    let mut witness = Puppet::of_user(world, BOB);
+    let other = node(&mut witness, "renderD128");
+    for _ in 0..3 {
+        let mut a = Puppet::of_user(world, ALICE);
+        let node = node(&mut a, "renderD128");
+        let handle = a.create(node, PAGE).unwrap();
+        let object = a.dup(node, &alloc::format!("handle/{handle}")).unwrap();
+        let at = a.map(object, 0, PAGE, READ_WRITE).unwrap();
+        a.poke(at, 1);
+        for pages in [1, 4] {
+            let read = Command::Read(node, pages * PAGE);
+            assert_eq!(a.tell(read).map(|_| ()), Err(EINVAL));
+        }
+        a.start(&Command::Read(node, PAGE - 1));
+        wait_until(world, 1);
+        a.kill();
+        wait_until(world, 0);
+        witness.create(other, PAGE).unwrap();
+    }
+    unblock(&mut witness, other);
+    let read = Command::Read(other, 4 * PAGE);
+    assert_eq!(events(witness.tell(read)), Err(EAGAIN), "it does not wait");
 }
 
 /// The number of this process's only open, as root sees it.

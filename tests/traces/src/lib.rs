@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `gemd-trace 1` | the first line |
 //! | `limits 1=A 2=B …` | a server has started with these limits, by their numbers in `docs/wire.md` |
+//! | `user-pages` | it can take over clients' own pages |
 //! | `pid P UID GID` | from here on, the process P has these credentials |
 //! | `pid P gone` | from here on, there is no process P |
 //! | `> TAG P OPCODE FLAGS A0 … A5 [: PAYLOAD]` | an SQE and the payload as it came; zeros at the end are not written |
@@ -54,6 +55,8 @@ pub use write::Writer;
 
 /// The first line.
 pub const HEAD: &str = "gemd-trace 1";
+/// Clients' own pages can be taken over.
+const USER_PAGES: &str = "user-pages";
 /// The same as what was asked last.
 const AGAIN: &str = ">";
 /// The last line.
@@ -85,6 +88,8 @@ pub fn is_unasked(cqe: &Cqe) -> bool {
 pub enum Record {
     /// A server has started with these limits: numbers and values.
     Start(Vec<(u64, u64)>),
+    /// The server can take over clients' own pages.
+    UserPages,
     /// Who this process is, or that there is none.
     Process {
         /// Its number.

@@ -8,7 +8,7 @@ use core::str::SplitAsciiWhitespace;
 use syscall::schemev2::{Cqe, Sqe, SqeFlags};
 
 use crate::payload::Memory;
-use crate::{AGAIN, END, HEAD, Record};
+use crate::{AGAIN, END, HEAD, Record, USER_PAGES};
 
 /// Why a text is no trace.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,6 +91,7 @@ fn record(line: &str, memory: &mut Memory) -> Result<Record, &'static str> {
                     .ok_or("a limit is no number=value")?,
             )
         }
+        Some(USER_PAGES) => Record::UserPages,
         Some("pid") => process(&mut words)?,
         Some(">") => Record::Asked {
             sqe: asked(&mut words, payload.as_deref())?,
@@ -229,6 +230,7 @@ mod tests {
         });
         let lines = [
             writer.start([(1, 2), (30, 400)].into_iter()),
+            writer.user_pages(),
             writer.process(17, Some((0, 5))),
             writer.process(17, None),
             writer.asked(&SQE, Some(b"abcd")),
@@ -240,10 +242,10 @@ mod tests {
             writer.answered(&answers[2], Some(b"a text that is long")),
         ];
         let lines = lines.each_ref().map(String::as_str);
-        assert_eq!(lines[4], AGAIN);
+        assert_eq!(lines[5], AGAIN);
         let records = read(&trace(&lines)).unwrap();
         let numbers: Vec<_> = records.iter().map(|(line, _)| *line).collect();
-        assert_eq!(numbers, (2..12).collect::<Vec<_>>());
+        assert_eq!(numbers, (2..13).collect::<Vec<_>>());
 
         let mut args = SQE.args;
         args[1] = 0;
@@ -251,6 +253,7 @@ mod tests {
         let payload = Some(b"a text that is long".to_vec());
         let expected = [
             Record::Start(vec![(1, 2), (30, 400)]),
+            Record::UserPages,
             Record::Process {
                 pid: 17,
                 who: Some((0, 5)),
@@ -304,6 +307,7 @@ mod tests {
             (trace(&["limits 1"]), 2, "limit"),
             (trace(&[start, "limits 1=1 :"]), 3, "more than belongs"),
             (trace(&[start, ""]), 3, "no record"),
+            (trace(&[start, "user-pages 1"]), 3, "more than belongs"),
             (trace(&[start, ">"]), 3, "nothing was asked"),
             (trace(&[start, "what"]), 3, "no record"),
             (trace(&[start, "pid 1"]), 3, "missing"),

@@ -5,8 +5,8 @@ use core::fmt::Write;
 
 use syscall::schemev2::{Cqe, Sqe};
 
-use crate::AGAIN;
 use crate::payload::Memory;
+use crate::{AGAIN, USER_PAGES};
 
 /// Writes the lines of one trace, without [`HEAD`](crate::HEAD) and [`END`](crate::END).
 #[derive(Debug, Default)]
@@ -25,6 +25,11 @@ impl Writer {
             let _ = write!(line, " {number}={value}");
         }
         line
+    }
+
+    /// The server can take over clients' own pages.
+    pub fn user_pages(&mut self) -> String {
+        USER_PAGES.into()
     }
 
     /// Who this process is: uid and gid, or that there is none.
