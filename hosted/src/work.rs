@@ -45,7 +45,9 @@ impl<T> Work<T> {
 
     /// There will be no more.
     pub(crate) fn close(&self) {
-        *self.lock() = None;
+        let queue = self.lock().take();
+        // Not under the lock: a piece may have more to say when it goes.
+        drop(queue);
         self.changed.notify_all();
     }
 
@@ -74,5 +76,24 @@ mod tests {
         });
         work.push(Uid(1), 1);
         assert_eq!(work.pop(), None);
+    }
+
+    /// Queues another piece when it goes.
+    struct Last(Option<std::sync::Arc<Work<Last>>>);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            if let Some(work) = self.0.take() {
+                work.push(Uid(0), Last(None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_that_is_never_done_may_queue_more_when_it_goes() {
+        let work = std::sync::Arc::new(Work::new());
+        work.push(Uid(0), Last(Some(work.clone())));
+        work.close();
+        assert!(work.pop().is_none());
     }
 }

@@ -194,15 +194,21 @@ fn hammers() {
                     })
                 })
                 .collect();
-            std::thread::sleep(Duration::from_millis(5));
+            let written = |thread: usize| word(start + 8 * thread).load(Ordering::Relaxed);
+            let wait_for_all = |more: &dyn Fn(usize) -> bool| {
+                while !(0..THREADS).all(more) {
+                    std::thread::yield_now();
+                }
+            };
+            wait_for_all(&|thread| written(thread) > 0);
             hand_over(card, start, pages * PAGE);
-            std::thread::sleep(Duration::from_millis(5));
+            let before: Vec<u64> = (0..THREADS).map(written).collect();
+            wait_for_all(&|thread| written(thread) > before[thread]);
             stop.store(true, Ordering::Relaxed);
             let counts = threads.into_iter().map(|thread| thread.join().unwrap());
             counts.collect()
         });
         for (thread, count) in counts.into_iter().enumerate() {
-            assert!(count > 100);
             let words = (0..pages).map(|page| word(start + page * PAGE + 8 * thread));
             let sum: u64 = words.map(|word| word.load(Ordering::Relaxed)).sum();
             assert_eq!(sum, count);

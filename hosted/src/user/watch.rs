@@ -186,19 +186,9 @@ impl Watch {
         let mut state = self.state();
         let mut gone = Vec::new();
         for range in state.live() {
-            let phase = range.phase();
-            match *phase {
-                Phase::Mapping => {
-                    drop(phase);
-                    if state.maps.all_covered(range.span, |vma| range.is_at(&vma)) {
-                        gone.extend(range.come_to_be_held());
-                    }
-                }
-                Phase::Held => {
-                    drop(phase);
-                    gone.extend(range.missing(&mut state.maps));
-                }
-                Phase::Taken | Phase::Lost => {}
+            range.come_to_be_held(&mut state.maps);
+            if range.is_held() {
+                gone.extend(range.missing(&mut state.maps));
             }
         }
         gone
@@ -211,9 +201,20 @@ impl Watch {
         let Event::Gone(span) = event else {
             return Some(Vec::new());
         };
-        let live = self.state().live();
-        let lost = live.into_iter().filter_map(|range| range.touched(span));
-        Some(lost.collect())
+        let mut state = self.state();
+        let mut lost = Vec::new();
+        for range in state.live() {
+            if range.span.overlap(span).is_none() {
+                continue;
+            }
+            // It may have come to be mapped since anybody looked, and this event tell of that.
+            if range.come_to_be_held(&mut state.maps) {
+                lost.extend(range.missing(&mut state.maps));
+            } else {
+                lost.extend(range.touched());
+            }
+        }
+        Some(lost)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -306,20 +307,24 @@ impl Range {
 
     /// Its writers go on.
     fn let_go(&self) {
-        if self.watch.uffd.unregister(self.span).is_err() {
-            // Some of it is unmapped.
-            self.watch.uffd.wake(self.span);
-        }
+        // It fails where some of it is unmapped. Either way those who wait do not hear of it.
+        let _ = self.watch.uffd.unregister(self.span);
+        self.watch.uffd.wake(self.span);
     }
 
-    /// The client maps the memory file in its place. What of it is gone again, where that is so
-    /// already.
-    fn come_to_be_held(self: &Arc<Self>) -> Option<Gone> {
+    /// Notes that the client maps the memory file in its place, if it was about to and does;
+    /// whether it did. What is unmapped from here on is told, what was before can be seen.
+    fn come_to_be_held(&self, maps: &mut Maps) -> bool {
+        let is_due = *self.phase() == Phase::Mapping;
+        if !is_due || !maps.all_covered(self.span, |vma| self.is_at(&vma)) {
+            return false;
+        }
+        // It fails where some of it is gone again.
+        let _ = self.watch.uffd.register(self.span);
+        self.set(Phase::Held);
         // Those who have waited for the old pages find the new ones.
         self.watch.uffd.wake(self.span);
-        let watched = self.watch.uffd.register(self.span).is_ok();
-        self.set(if watched { Phase::Held } else { Phase::Lost });
-        (!watched).then(|| self.whole())
+        true
     }
 
     /// Which parts of it the client does not map any more.
@@ -349,9 +354,8 @@ impl Range {
         missing
     }
 
-    /// An event tells of `span`.
-    fn touched(self: &Arc<Self>, span: Span) -> Option<Gone> {
-        self.span.overlap(span)?;
+    /// An event tells of some of it: what is not held yet is lost.
+    fn touched(self: &Arc<Self>) -> Option<Gone> {
         let mut phase = self.phase();
         let was = *phase;
         if !matches!(was, Phase::Taken | Phase::Mapping) {
@@ -378,6 +382,10 @@ impl Range {
 
     fn is_open(&self) -> bool {
         *self.phase() != Phase::Lost
+    }
+
+    fn is_held(&self) -> bool {
+        *self.phase() == Phase::Held
     }
 
     fn set(&self, phase: Phase) {
