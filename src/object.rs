@@ -106,7 +106,16 @@ impl Object {
         Usage {
             total: self.pages(),
             shared: if_so(holders > 1),
+            resident: if_so(self.has_pages() || holders > FEW_HOLDERS),
             active: if_so(self.is_at_work && holders <= FEW_HOLDERS),
+        }
+    }
+
+    /// Whether there are pages behind it.
+    fn has_pages(&self) -> bool {
+        match &self.backing {
+            Backing::Own(_) | Backing::Private(_) => true,
+            Backing::User(user) => user.has_pages(),
         }
     }
 

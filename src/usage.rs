@@ -8,8 +8,9 @@
 
 use crate::units::PageCount;
 
-/// An object that more opens hold than this counts for none of them as active: its
-/// state can change with every request, and no request is to touch any number of opens.
+/// An object that more opens hold than this counts for none of them as active, and for all as
+/// resident: its state can change with every request, and no request
+/// is to touch any number of opens.
 pub const FEW_HOLDERS: usize = 8;
 
 /// What one open holds; or what one object adds to that.
@@ -19,6 +20,8 @@ pub struct Usage {
     pub total: PageCount,
     /// Those of them that another open holds as well.
     pub shared: PageCount,
+    /// Those that have pages: a client's own pages may have been taken back.
+    pub resident: PageCount,
     /// Those that a request or the hardware is at work on, of those with [`FEW_HOLDERS`].
     pub active: PageCount,
 }
@@ -40,6 +43,7 @@ impl Usage {
         Self {
             total: change(self.total, object.total),
             shared: change(self.shared, object.shared),
+            resident: change(self.resident, object.resident),
             active: change(self.active, object.active),
         }
     }

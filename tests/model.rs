@@ -1139,6 +1139,7 @@ impl Run {
             let usage = self.device.open_stats(open).unwrap().usage;
             assert_eq!(usage.total.get(), sum(1));
             assert_eq!(usage.shared.get(), sum(2));
+            assert_eq!(usage.resident, usage.total);
         }
     }
 

@@ -290,6 +290,16 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
     }
 
+    /// Does this, which may change what the object counts as for those who hold it.
+    fn recounting<T>(&mut self, key: Key, act: impl FnOnce(&mut Self) -> T) -> T {
+        let counted = self.objects.get(key).map(Object::usage);
+        let result = act(self);
+        if let Some(counted) = counted {
+            self.recount(key, counted);
+        }
+        result
+    }
+
     /// An object that counted as this for each open that holds it may count as something else
     /// now. Beyond [`FEW_HOLDERS`] it counts the same whatever happens, so few opens are touched.
     ///

@@ -168,10 +168,10 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     }
 
     fn set_at_work(&mut self, key: Key, is_at_work: bool) {
-        if let Some(object) = self.objects.get_mut(key) {
-            let counted = object.usage();
-            object.is_at_work = is_at_work;
-            self.recount(key, counted);
-        }
+        self.recounting(key, |device| {
+            if let Some(object) = device.objects.get_mut(key) {
+                object.is_at_work = is_at_work;
+            }
+        });
     }
 }

@@ -148,13 +148,11 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     pub fn take_userptr(&mut self, acquisition: Acquisition, set: UserSet) {
         let wanted = self.is_userptr_wanted(acquisition);
         let key = acquisition.object;
-        let set = match self.user_mut(key) {
-            Some(user) if wanted => match user.take(acquisition.sequence, set) {
-                Ok(()) => return,
-                Err(set) => set,
-            },
-            _ => set,
-        };
+        let taken = self.recounting(key, |device| match device.user_mut(key) {
+            Some(user) if wanted => user.take(acquisition.sequence, set),
+            _ => Err(set),
+        });
+        let Err(set) = taken else { return };
         let owner = self.user_payer(key);
         self.source.release_user(owner, set);
         self.fail_userptr(acquisition);
@@ -310,7 +308,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
         self.clear_bindings(key, None);
         let owner = self.user_payer(key);
-        if let Some(set) = self.user_mut(key).and_then(User::revoke) {
+        let revoked = self.recounting(key, |device| device.user_mut(key).and_then(User::revoke));
+        if let Some(set) = revoked {
             self.source.release_user(owner, set);
         }
         self.settle_user(key);

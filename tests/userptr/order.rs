@@ -139,6 +139,28 @@ fn unmapping_all_or_a_part_gives_all_pages_back() {
 }
 
 #[test]
+fn a_range_counts_as_resident_while_its_pages_are_there() {
+    let (world, mut device, open) = empty();
+    let counts = |device: &TestDevice| {
+        let usage = device.open_stats(open).unwrap().usage;
+        (usage.total.get(), usage.resident.get())
+    };
+    device
+        .create(open, PAGE_SIZE, CreateInfo::default())
+        .unwrap();
+    let acquisition = device.begin_userptr(open, PID, claim(false)).unwrap();
+    assert_eq!(counts(&device), (1 + PAGES, 1));
+    take(&world, &mut device, acquisition);
+    assert_eq!(counts(&device), (1 + PAGES, 1 + PAGES));
+    let (handle, offset) = device.claim_userptr(open, PID, claim(false)).unwrap();
+    device.map_userptr(open, PID, offset.get(), BYTES).unwrap();
+    device.unmap(Mapper::Node(open), offset.get(), BYTES);
+    assert_eq!(counts(&device), (1 + PAGES, 1), "the client has them back");
+    device.close_handle(open, handle).unwrap();
+    assert_eq!(counts(&device), (1, 1));
+}
+
+#[test]
 fn the_client_is_told_who_took_its_pages() {
     let mut held = held();
     let mapper = Mapper::Node(held.open);

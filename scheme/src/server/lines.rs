@@ -62,6 +62,7 @@ pub(super) fn client(stats: &OpenStats) -> String {
     line(&mut text, "drm-client-id", stats.client);
     memory(&mut text, "total", stats.usage.total);
     memory(&mut text, "shared", stats.usage.shared);
+    memory(&mut text, "resident", stats.usage.resident);
     memory(&mut text, "active", stats.usage.active);
     if let Some(identity) = stats.identity {
         line(&mut text, "gem-pid", identity.pid);

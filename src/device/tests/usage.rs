@@ -6,6 +6,7 @@ use crate::FEW_HOLDERS;
 /// What an open holds, in pages: all, shared, active.
 fn usage(device: &TestDevice, open: OpenId) -> [u64; 3] {
     let usage = device.open_stats(open).unwrap().usage;
+    assert_eq!(usage.resident, usage.total);
     [usage.total, usage.shared, usage.active].map(PageCount::get)
 }
 
