@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use gem::pages::{Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket};
@@ -130,9 +131,14 @@ impl Pages {
 }
 
 impl Drop for Pages {
-    /// Ends the worker, and waits until it has ended where nobody is notified. What is still in use
-    /// stays mapped.
+    /// Ends the workers, and waits until they have ended where nobody is notified; and, a while, for
+    /// pages that are being taken over to be back with their clients. What is still in use stays
+    /// mapped.
     fn drop(&mut self) {
+        // It would wait for this thread.
+        self.link.is_silent.store(true, Relaxed);
+        self.users.abandon_all();
+        self.send();
         if let Some(worker) = &self.user_worker {
             worker.end();
         }

@@ -5,7 +5,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
 use gem::fair::FairQueue;
@@ -47,6 +47,8 @@ pub struct Link {
     pub done: Queue<Done>,
     /// Whom to tell.
     pub notify: Mutex<Option<Notify>>,
+    /// Nobody is told any more.
+    pub is_silent: AtomicBool,
     /// Pages that growths under way have not touched yet.
     pub promised: AtomicU64,
 }
@@ -59,6 +61,9 @@ impl Link {
 
     /// Tells whoever wants to know that something has been done.
     pub fn notify(&self) {
+        if self.is_silent.load(Relaxed) {
+            return;
+        }
         if let Some(notify) = &*self.notify.lock() {
             notify();
         }
@@ -81,6 +86,7 @@ pub fn start() -> Result<(Arc<Link>, Thread)> {
         orders: Queue::new(),
         done: Queue::new(),
         notify: Mutex::new(None),
+        is_silent: AtomicBool::new(false),
         promised: AtomicU64::new(0),
     });
     let own = link.clone();

@@ -221,6 +221,14 @@ impl Books {
         }
     }
 
+    /// Nobody will ask for anything any more: what is under way is undone.
+    pub fn abandon_all(&mut self) {
+        let tickets: Vec<Ticket> = self.acquiring.keys().copied().collect();
+        for ticket in tickets {
+            self.abandon(ticket);
+        }
+    }
+
     /// Closes an fd from which nothing is to be taken.
     pub fn discard(&mut self, owner: Uid, space: usize) {
         self.jobs.push(Job::Discard { owner, space });

@@ -5,6 +5,8 @@
 
 extern crate alloc;
 
+use alloc::vec::Vec;
+
 use libredox::Fd;
 use libredox::flag::O_RDONLY;
 use libredox::protocol::ProcMeta;
@@ -27,7 +29,10 @@ struct Daemon {
     next_file: usize,
     open_files: usize,
     mapped_bytes: usize,
-    waiting: usize,
+    /// Requests that are answered when somebody asks for it.
+    waiting: Vec<u32>,
+    keeps_unmappings: bool,
+    answers_all: bool,
 }
 
 fn main() -> u8 {
@@ -52,7 +57,9 @@ fn serve() -> Result<()> {
         next_file: ROOT + 1,
         open_files: 0,
         mapped_bytes: 0,
-        waiting: 0,
+        waiting: Vec::new(),
+        keeps_unmappings: false,
+        answers_all: false,
     };
     let mut sqe = Sqe::default();
     loop {
@@ -60,15 +67,25 @@ fn serve() -> Result<()> {
         let Some(result) = daemon.handle(&sqe) else {
             continue;
         };
-        let cqe = Cqe {
-            flags: CqeOpcode::RespondRegular as u8,
-            extra_raw: [0; 3],
-            tag: sqe.tag,
-            result: Error::mux(result) as u64,
-        };
-        // Refused where the caller is gone.
-        let _ = libredox::call::write(socket.inner().raw(), &cqe);
+        answer(&socket, sqe.tag, result);
+        if daemon.answers_all {
+            daemon.answers_all = false;
+            for tag in daemon.waiting.drain(..) {
+                answer(&socket, tag, Ok(0));
+            }
+        }
     }
+}
+
+fn answer(socket: &Socket, tag: u32, result: Result<usize>) {
+    let cqe = Cqe {
+        flags: CqeOpcode::RespondRegular as u8,
+        extra_raw: [0; 3],
+        tag,
+        result: Error::mux(result) as u64,
+    };
+    // Refused where the caller is gone.
+    let _ = libredox::call::write(socket.inner().raw(), &cqe);
 }
 
 impl Daemon {
@@ -87,6 +104,10 @@ impl Daemon {
             }
             Some(Opcode::Munmap) => {
                 self.mapped_bytes -= sqe.args[1] as usize;
+                if self.keeps_unmappings {
+                    self.waiting.push(sqe.tag);
+                    return None;
+                }
                 Some(Ok(0))
             }
             Some(Opcode::CloseMsg) => {
@@ -102,13 +123,24 @@ impl Daemon {
         Some(match sqe.args[3] {
             0 => Ok(sqe.args[4] as usize),
             1 => {
-                self.waiting += 1;
+                self.waiting.push(sqe.tag);
                 return None;
             }
             2 => Ok(self.open_files),
             3 => Ok(self.mapped_bytes),
             4 => self.uid_of(sqe.caller as usize),
-            5 => Ok(self.waiting),
+            5 => Ok(self.waiting.len()),
+            // Keep unmappings waiting from now on.
+            6 => {
+                self.keeps_unmappings = true;
+                Ok(0)
+            }
+            // Answer whoever waits.
+            7 => {
+                self.keeps_unmappings = false;
+                self.answers_all = true;
+                Ok(0)
+            }
             _ => Err(Error::new(EINVAL)),
         })
     }

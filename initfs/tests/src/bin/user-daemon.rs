@@ -34,6 +34,8 @@ const ROOT: usize = 0;
 struct Daemon {
     socket: Socket,
     pages: Pages,
+    /// Whose a file is: what it was opened as.
+    files: BTreeMap<usize, Uid>,
     /// What was sent to a file.
     spaces: BTreeMap<usize, Owned>,
     sets: BTreeMap<u64, UserSet>,
@@ -61,6 +63,7 @@ fn serve() -> Result<()> {
     let mut daemon = Daemon {
         socket,
         pages: Pages::new(Duration::from_millis(100))?,
+        files: BTreeMap::new(),
         spaces: BTreeMap::new(),
         sets: BTreeMap::new(),
         waiting: BTreeMap::new(),
@@ -90,7 +93,14 @@ impl Daemon {
         let file = sqe.args[0] as usize;
         match Opcode::try_from_raw(sqe.opcode) {
             Some(Opcode::OpenAt) => {
-                let opened = self.socket.file(self.next_file);
+                // SAFETY: the request is answered after this.
+                let name = core::str::from_utf8(unsafe { payload(sqe) });
+                let user = name.ok().and_then(|name| name.parse().ok()).map(Uid);
+                let opened = user.ok_or(Error::new(ENOENT)).and_then(|user| {
+                    let file = self.socket.file(self.next_file)?;
+                    self.files.insert(self.next_file, user);
+                    Ok(file)
+                });
                 self.next_file += 1;
                 self.socket.answer_fd(sqe.tag, opened);
             }
@@ -123,8 +133,9 @@ impl Daemon {
                 self.socket.answer(sqe.tag, Ok(0));
             }
             Some(Opcode::CloseMsg) => {
+                let user = self.files.remove(&file).unwrap_or(Uid(0));
                 if let Some(space) = self.spaces.remove(&file) {
-                    self.pages.discard(Uid(0), space.into_raw());
+                    self.pages.discard(user, space.into_raw());
                 }
             }
             _ if wants_answer(sqe) => self.socket.answer(sqe.tag, invalid()),
@@ -141,8 +152,8 @@ impl Daemon {
                 let pages = PageCount::new(second).ok_or(Error::new(EFAULT))?;
                 let range = UserRange::new(UserAddr::new(first), pages);
                 let range = range.map_err(|_| Error::new(EFAULT))?;
-                // Fairness between users is what these tests are not about.
-                let ticket = self.pages.acquire(Uid(0), space.into_raw(), range);
+                let user = *self.files.get(&file).ok_or(Error::new(EBADF))?;
+                let ticket = self.pages.acquire(user, space.into_raw(), range);
                 let ticket = ticket.map_err(errno)?;
                 if number == TAKE_AND_ABANDON {
                     self.pages.abandon(ticket);

@@ -60,10 +60,13 @@ impl Any {
             machine::PROMISES,
             pages::PROMISES,
             servers::PROMISES,
-            userptr::PROMISES,
         ];
         let long = kills::PROMISES.iter().map(Self::Own);
-        let own = own.into_iter().flatten().map(Self::Own);
+        let own = own
+            .into_iter()
+            .flatten()
+            .chain(userptr::promises())
+            .map(Self::Own);
         own.chain(gem().map(Self::Scheme)).chain(long)
     }
 

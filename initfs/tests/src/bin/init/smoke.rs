@@ -50,12 +50,15 @@ pub const PROMISES: &[Promise] = &[
 const PATH: &str = "/scheme/smoke/file";
 
 /// The calls that the daemon knows: their first word.
-mod number {
+pub mod number {
     pub const ECHO: u64 = 0;
     pub const OPEN_FILES: u64 = 2;
     pub const MAPPED_BYTES: u64 = 3;
     pub const UID_OF_CALLER: u64 = 4;
     pub const WAITING: u64 = 5;
+    pub const KEEP_UNMAPPINGS: u64 = 6;
+    pub const ANSWER_ALL: u64 = 7;
+    pub const WAIT: u64 = 1;
 }
 
 /// A running daemon; killed when dropped.
