@@ -66,7 +66,9 @@ pub const END: &str = "end";
 pub const UNRECORDED: &[(&str, &str)] = &[
     (
         "a_client_that_is_killed_amid_its_calls_harms_nobody",
-        "how many calls its clients make before they are killed is chance, and they are many",
+        "a recording makes gemd so slow that its clients are gone before they are answered, with whole \
+     pages lent, and that the kernel does not survive (docs/redox-integration.md); how many calls \
+     they make is chance, too",
     ),
     ("a_client_that_waits_for_a_dead_server_can_be_killed", ENDS),
     ("a_new_server_knows_nothing_of_the_old_one", ENDS),
