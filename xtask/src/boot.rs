@@ -119,7 +119,11 @@ pub struct Ended {
 
 impl Target {
     /// The kernel that was named; an empty name is none.
-    fn kernel(&self) -> Result<&Path> {
+    ///
+    /// # Errors
+    ///
+    /// None is.
+    pub fn kernel(&self) -> Result<&Path> {
         let named = self.kernel.as_deref().filter(|path| !path.is_empty());
         named
             .map(Path::new)

@@ -8,6 +8,7 @@ pub mod monitor;
 pub mod qemu;
 pub mod record;
 pub mod report;
+pub mod summary;
 pub mod toolchain;
 
 use std::fmt;

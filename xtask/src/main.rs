@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Unusable, bench, boot};
+use xtask::{Unusable, bench, boot, summary};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about)]
@@ -21,12 +21,15 @@ enum Task {
     Boot(boot::Boot),
     /// Boot the test image and count guest instructions per operation
     Bench(bench::Bench),
+    /// Boot the test image with one and with two processors, and write docs/boot-report.md
+    Report(summary::Summary),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Boot(boot) => boot.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Report(summary) => summary.run(),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

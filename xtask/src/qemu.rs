@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,10 +55,18 @@ pub struct Setup<'a> {
 ///
 /// It is not installed.
 pub fn check_installed() -> Result<()> {
-    let mut version = Command::new(PROGRAM);
-    version.arg("--version").stdout(Stdio::null());
-    version.status().map_err(cannot_run)?;
-    Ok(())
+    version().map(drop)
+}
+
+/// What QEMU says that it is.
+///
+/// # Errors
+///
+/// It is not installed.
+pub fn version() -> Result<String> {
+    let output = Command::new(PROGRAM).arg("--version").output();
+    let text = String::from_utf8(output.map_err(cannot_run)?.stdout)?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 fn cannot_run(error: io::Error) -> anyhow::Error {

@@ -91,7 +91,7 @@ impl Report {
 }
 
 /// The name and outcome of a TAP result line.
-fn result(line: &str) -> Option<(&str, bool)> {
+pub fn result(line: &str) -> Option<(&str, bool)> {
     let (kept, rest) = match line.strip_prefix("not ok ") {
         Some(rest) => (false, rest),
         None => (true, line.strip_prefix("ok ")?),
