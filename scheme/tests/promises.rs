@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gem_promises::command::{Command, KernelCall, Outcome, Reply};
 use gem_promises::puppet::{Platform, obey};
-use gem_promises::{Carrier, Link, Puppet, World, forks, kernel, limits, signals};
+use gem_promises::{Carrier, Link, Puppet, World, forks, kernel, limits, signals, userptr};
 use hosted::client::{Fork, syscalls};
 use libtest_mimic::{Arguments, Trial};
 use linux::{Daemon, ROLE};
@@ -55,8 +55,20 @@ fn main() -> ExitCode {
         .chain(forks::PROMISES)
         .chain(signals::PROMISES)
         .chain(kernel::PROMISES)
-        .chain(limits::PROMISES);
+        .chain(limits::PROMISES)
+        .chain(userptr_promises());
     libtest_mimic::run(&arguments, promises.map(trial).collect()).exit_code()
+}
+
+/// Those about clients' own memory, where this machine lets processes watch theirs.
+fn userptr_promises() -> &'static [gem_promises::Promise] {
+    match hosted::pages::MemfdPages::no_user_pages() {
+        None => userptr::PROMISES,
+        Some(hindrance) => {
+            eprintln!("!! SKIPPED: promises about clients' own memory: {hindrance}");
+            &[]
+        }
+    }
 }
 
 /// Long enough for a client to get something done.
@@ -285,6 +297,19 @@ impl Platform for Strings {
 
     fn exit(&mut self) -> ! {
         std::process::exit(0)
+    }
+
+    fn address_space(&mut self) -> Result<usize, i32> {
+        hosted::client::address_space().map_err(|error| error.errno)
+    }
+
+    fn thread(&mut self, body: Box<dyn FnOnce() + Send>) -> Result<(), i32> {
+        std::thread::spawn(body);
+        Ok(())
+    }
+
+    fn pass(&mut self) {
+        std::thread::yield_now();
     }
 
     fn kernel(&mut self, call: KernelCall) -> Reply {

@@ -153,7 +153,9 @@ impl Watch {
         if live.len() >= RANGES_MAX {
             return Err(UserFault::Busy);
         }
-        let overlaps = |range: &Arc<Range>| range.is_open() && range.span.overlap(span).is_some();
+        // What is held shows in the maps, and what of it was unmapped is the client's to use.
+        let overlaps =
+            |range: &Arc<Range>| range.is_under_way() && range.span.overlap(span).is_some();
         if live.iter().any(overlaps) {
             return Err(UserFault::Foreign);
         }
@@ -380,8 +382,8 @@ impl Range {
         vma.file == Some(self.memory.id()) && place == self.offset.wrapping_sub(self.span.start)
     }
 
-    fn is_open(&self) -> bool {
-        *self.phase() != Phase::Lost
+    fn is_under_way(&self) -> bool {
+        matches!(*self.phase(), Phase::Taken | Phase::Mapping)
     }
 
     fn is_held(&self) -> bool {

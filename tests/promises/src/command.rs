@@ -117,6 +117,73 @@ pub enum Command {
     Foreign(u64, Foreign),
     /// A system call in a form that libredox does not have.
     Kernel(KernelCall),
+    /// Something with memory of its own.
+    Memory(Memory),
+}
+
+/// What a client does with memory that it registers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Memory {
+    /// Memory that is of no fd: its address.
+    Allocate {
+        /// Bytes.
+        size: u64,
+        /// `MAP_PRIVATE` or `MAP_SHARED`.
+        flags: u32,
+    },
+    /// Registers it through a node, with the client library: a handle.
+    Register {
+        /// The node.
+        node: u64,
+        /// Where.
+        address: u64,
+        /// Bytes.
+        size: u64,
+        /// How.
+        how: How,
+    },
+    /// Registers what was registered once more.
+    RegisterAgain(u32),
+    /// Ends a registration.
+    Release(u32),
+    /// Allocates, registers, uses, releases, unmaps.
+    Live {
+        /// The node.
+        node: u64,
+        /// Pages.
+        pages: u64,
+    },
+    /// An fd of this process's address space.
+    Space,
+    /// Sends copies of fds to a file, with a word.
+    Send {
+        /// The file.
+        to: u64,
+        /// What is sent.
+        fds: Vec<u64>,
+        /// What is said of it.
+        word: u64,
+    },
+    /// Has threads write to memory until they are told to rest.
+    Hammer {
+        /// Where.
+        address: u64,
+        /// Bytes.
+        size: u64,
+        /// How many.
+        threads: u64,
+    },
+    /// Has the threads rest. How many of their writes are missing.
+    Rest,
+}
+
+/// How memory is registered.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub struct How {
+    /// Devices may only read.
+    pub read_only: bool,
+    /// No other thread uses it meanwhile.
+    pub exclusive: bool,
 }
 
 /// Operations of libredox on fds.

@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod lifetimes;
 pub mod limits;
 pub mod mappings;
+mod memory;
 pub mod puppet;
 pub mod quotas;
 pub mod remaps;
@@ -25,6 +26,7 @@ pub mod restarts;
 pub mod sharing;
 pub mod signals;
 pub mod stats;
+pub mod userptr;
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -17,8 +17,8 @@ use syscall::error::ENOSYS;
 use syscall::flag::StdFsCallKind;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::command::{Command, Foreign, KernelCall, Outcome, Reply};
-use crate::{Link, World, signals};
+use crate::command::{Command, Foreign, KernelCall, Memory, Outcome, Reply};
+use crate::{Link, World, memory, signals};
 
 /// Bytes in a page.
 pub const PAGE: u64 = 4096;
@@ -241,6 +241,11 @@ impl Puppet {
         self.value(Command::Unmap(address, size))
     }
 
+    /// Something with memory of its own.
+    pub fn memory(&mut self, command: Memory) -> Result<u64, i32> {
+        self.value(Command::Memory(command))
+    }
+
     /// A byte of memory.
     pub fn peek(&mut self, address: u64) -> u8 {
         self.value(Command::Peek(address)).unwrap() as u8
@@ -305,6 +310,16 @@ pub trait Platform {
     }
     /// Ends the process, as a program that is done.
     fn exit(&mut self) -> !;
+    /// An fd of the process's address space.
+    fn address_space(&mut self) -> Result<usize, i32> {
+        Err(ENOSYS)
+    }
+    /// Runs this on another thread.
+    fn thread(&mut self, _body: Box<dyn FnOnce() + Send>) -> Result<(), i32> {
+        Err(ENOSYS)
+    }
+    /// Lets other threads run.
+    fn pass(&mut self) {}
     /// Makes a system call.
     fn kernel(&mut self, _call: KernelCall) -> Reply {
         Err(ENOSYS)
@@ -330,6 +345,7 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
         Command::Exec => match platform.exec()? {},
         Command::Exit => platform.exit(),
         Command::Kernel(call) => return platform.kernel(call),
+        Command::Memory(command) => memory::act(command, platform)?,
         Command::Storm {
             node,
             interruptions,
@@ -524,6 +540,7 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
         | Command::NextEvent(_)
         | Command::Foreign(..)
         | Command::Kernel(_)
+        | Command::Memory(_)
         | Command::Peek(_)
         | Command::Poke(..) => return Err(Error::new(syscall::error::EINVAL)),
     };

@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -105,6 +106,20 @@ impl Platform for Strings {
 
     fn exit(&mut self) -> ! {
         rt::start::exit(0)
+    }
+
+    fn address_space(&mut self) -> core::result::Result<usize, i32> {
+        fd::dup(rt::protocol::THREAD_FD, b"addrspace").map_err(|error| error.errno)
+    }
+
+    fn thread(&mut self, body: Box<dyn FnOnce() + Send>) -> core::result::Result<(), i32> {
+        // It ends when it is told to, and keeps its stack.
+        let spawned = rt::thread::spawn(body);
+        spawned.map(drop).map_err(|error| error.errno)
+    }
+
+    fn pass(&mut self) {
+        let _ = syscall::sched_yield();
     }
 
     fn kernel(&mut self, call: KernelCall) -> Reply {
