@@ -192,7 +192,8 @@ impl Userptr {
     ///
     /// # Errors
     ///
-    /// As [`Card::userptr`]; EBUSY where there are pages, or some of the last ones are mapped yet.
+    /// As [`Card::userptr`]; EBUSY or EFAULT where there are pages, or some of the last ones are mapped
+    /// yet.
     ///
     /// # Safety
     ///

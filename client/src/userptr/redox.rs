@@ -119,7 +119,10 @@ unsafe fn touch(range: Range) {
     for page in (0..range.size).step_by(PAGE_SIZE) {
         let byte = core::ptr::with_exposed_provenance_mut(range.address + page);
         // SAFETY: by contract.
-        unsafe { AtomicU8::from_ptr(byte) }.fetch_or(0, Relaxed);
+        let byte = unsafe { AtomicU8::from_ptr(byte) };
+        // An addition of nothing the compiler would make a load.
+        let value = byte.load(Relaxed);
+        let _ = byte.compare_exchange(value, value, Relaxed, Relaxed);
     }
 }
 

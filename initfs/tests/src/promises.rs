@@ -1,7 +1,9 @@
 //! Which promises of the scheme the image tests.
 
 use gem_promises::command::Command;
-use gem_promises::{Promise, Puppet, World, all, forks, kernel, limits, remaps, restarts, signals};
+use gem_promises::{
+    Promise, Puppet, World, all, forks, kernel, limits, remaps, restarts, signals, userptr,
+};
 
 /// All of them.
 pub fn gem() -> impl Iterator<Item = &'static Promise> {
@@ -11,6 +13,7 @@ pub fn gem() -> impl Iterator<Item = &'static Promise> {
         .chain(kernel::PROMISES)
         .chain(signals::PROMISES)
         .chain(limits::PROMISES)
+        .chain(userptr::PROMISES)
         .chain(remaps::PROMISES)
         .chain(remaps::LOSSES)
         .chain(restarts::PROMISES)
