@@ -76,7 +76,46 @@ pub const UNRECORDED: &[(&str, &str)] = &[
     ("a_server_that_is_told_to_leave_answers_what_waits", ENDS),
     ("servers_come_and_go_amid_calls", ENDS),
     ("what_a_dead_servers_clients_have_mapped_stays_theirs", ENDS),
+    ("a_claim_is_for_what_was_taken_over_and_once", OWN),
+    (
+        "a_client_killed_at_any_moment_of_a_registration_leaves_nothing",
+        OWN,
+    ),
+    ("a_process_that_ends_leaves_no_registration", OWN),
+    ("a_revoked_open_keeps_no_pages", OWN),
+    (
+        "an_unmapping_takes_all_pages_back_and_tells_who_did_it",
+        OWN,
+    ),
+    ("closing_the_handle_leaves_the_memory_and_its_charge", OWN),
+    ("memory_that_is_not_ordinary_is_refused_and_unharmed", OWN),
+    (
+        "memory_that_was_taken_back_is_registered_again_by_its_handle",
+        OWN,
+    ),
+    (
+        "registered_memory_is_named_and_neither_mapped_nor_exported",
+        OWN,
+    ),
+    (
+        "registered_memory_is_what_it_was_and_no_memory_of_the_servers",
+        OWN,
+    ),
+    ("shared_memory_of_no_file_can_be_registered", OWN),
+    ("ten_thousand_ranges_of_one_client_come_and_go", OWN),
+    (
+        "threads_that_write_while_memory_is_registered_lose_nothing",
+        OWN,
+    ),
+    ("users_have_so_many_pages_and_ranges_and_no_more", OWN),
+    ("what_is_sent_that_is_no_address_space_is_refused", OWN),
+    (
+        "whatever_is_mapped_over_registered_memory_takes_it_back",
+        OWN,
+    ),
 ];
+
+const OWN: &str = "its clients send their address spaces, and a trace has no memory of theirs";
 
 const ENDS: &str = "its servers end, and a trace is one server's";
 
