@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gem_promises::command::{Command, KernelCall, Outcome, Reply};
 use gem_promises::puppet::{Platform, obey};
-use gem_promises::{Carrier, Link, Puppet, World, forks, kernel, limits, signals, userptr};
+use gem_promises::{Carrier, Link, Puppet, World, forks, kernel, limits, signals, soak, userptr};
 use hosted::client::{Fork, syscalls};
 use libtest_mimic::{Arguments, Trial};
 use linux::{Daemon, ROLE};
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         .chain(signals::PROMISES)
         .chain(kernel::PROMISES)
         .chain(limits::PROMISES)
+        .chain(soak::PROMISES)
         .chain(userptr_promises());
     libtest_mimic::run(&arguments, promises.map(trial).collect()).exit_code()
 }
@@ -102,6 +103,15 @@ impl World for Here {
             life: Life::Child(process),
             socket: ours,
         })
+    }
+
+    /// `GEM_SOAK=CLIENTS,KILLS`, for a long one.
+    fn soak(&self) -> (usize, u32) {
+        let Ok(value) = std::env::var("GEM_SOAK") else {
+            return (6, 40);
+        };
+        let (clients, kills) = value.split_once(',').expect("GEM_SOAK=CLIENTS,KILLS");
+        (clients.parse().unwrap(), kills.parse().unwrap())
     }
 
     fn text(&mut self, path: &str) -> String {

@@ -102,6 +102,13 @@ pub enum Command {
         /// Bytes in the buffer.
         size: u64,
     },
+    /// Do anything with buffers, those of these names among them, until the process is killed.
+    Soak {
+        /// What the choices depend on.
+        seed: u64,
+        /// The board's name, and others.
+        names: Vec<u32>,
+    },
     /// Do this over and over, until the process is killed or it fails.
     Forever(Box<Command>),
     /// A call that must be refused. Reports its errno, and the payload as it is afterwards.

@@ -25,6 +25,7 @@ pub mod remaps;
 pub mod restarts;
 pub mod sharing;
 pub mod signals;
+pub mod soak;
 pub mod stats;
 pub mod userptr;
 
@@ -83,6 +84,11 @@ pub trait World {
 
     /// Waits a moment for the kernel to tell the server about what has ended.
     fn pause(&mut self);
+
+    /// How many clients [`soak`] has at a time, and how many it kills one after the other.
+    fn soak(&self) -> (usize, u32) {
+        (6, 40)
+    }
 
     /// Starts a server, where there is none. Only [`restarts`] asks for it, and then there is none at
     /// first.

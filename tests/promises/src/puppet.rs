@@ -18,7 +18,7 @@ use syscall::flag::StdFsCallKind;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::command::{Command, Foreign, KernelCall, Memory, Outcome, Reply};
-use crate::{Link, World, memory, signals};
+use crate::{Link, World, memory, signals, soak};
 
 /// Bytes in a page.
 pub const PAGE: u64 = 4096;
@@ -354,6 +354,10 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
             signals::storm(node as usize, interruptions, size)?;
             0
         }
+        Command::Soak { seed, names } => {
+            soak::run(seed, names).map_err(|error| error.errno())?;
+            0
+        }
         Command::Foreign(fd, operation) => foreign(fd as usize, operation)
             .map(|()| 0)
             .map_err(|error| error.errno())?,
@@ -533,6 +537,7 @@ fn libredox_call(command: Command) -> Result<Outcome, Error> {
         | Command::Exec
         | Command::Exit
         | Command::Storm { .. }
+        | Command::Soak { .. }
         | Command::Forever(_)
         | Command::Refused { .. }
         | Command::NewQueue
