@@ -295,6 +295,32 @@ fn who_loses_registered_pages_is_told_which_and_nobody_else() {
 }
 
 #[test]
+fn four_gibibytes_less_a_page_are_one_range() {
+    let here = Here::new();
+    let Some(card) = here.card() else { return };
+    let pages = (1 << 20) - 1;
+    card.set_limit(Limit::UserPagesPerUid, 1 << 20).unwrap();
+    let memory = Pages::new(pages);
+    let words = memory.words();
+    let last = words.len() - 1;
+    let some = [0, last / 3, last];
+    for at in some {
+        words[at].store(at as u64 + 1, Relaxed);
+    }
+    let userptr = register(&card, &memory).unwrap();
+    assert_eq!(userptr.buffer().size(), memory.size);
+    assert_eq!(stat("userptr-pages"), pages as u64);
+    for at in some {
+        assert_eq!(words[at].fetch_add(1, Relaxed), at as u64 + 1);
+    }
+    memory.unmap(pages / 2, 1);
+    drop(userptr);
+    assert_eq!(words[last].load(Relaxed), last as u64 + 2);
+    drop(memory);
+    assert_nothing_is_left();
+}
+
+#[test]
 fn what_cannot_be_registered_is_as_it_was() {
     let here = Here::new();
     let Some(card) = here.card() else { return };

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use gem_client::picture::Picture;
-use gem_client::{Card, Name, Node, Rights};
+use gem_client::{Card, Name, Node, Register, Rights};
 use linux::{Daemon, ROLE, command};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -242,9 +242,10 @@ fn live(seed: u64, shared: Name) {
     let mut mappings = Vec::new();
     let mut fds = Vec::new();
     let mut of_shared = Vec::new();
+    let mut own = Vec::new();
     loop {
         // Limits and names of the dead are errors, and part of life.
-        match random.below(10) {
+        match random.below(12) {
             0 | 1 => buffers.extend(card.create(1 + random.below(64 * 4096))),
             2 => {
                 if let Some(buffer) = buffers.last() {
@@ -283,6 +284,14 @@ fn live(seed: u64, shared: Name) {
                 }
             }
             8 => drop(mappings.pop()),
+            9 => {
+                let size = (1 + random.below(40) as usize) * gem_client::PAGE_SIZE;
+                if let Ok(userptr) = card.userptr_new(size, Register::new()) {
+                    userptr.memory().fill(seed as u8).unwrap();
+                    own.push(userptr);
+                }
+            }
+            10 if own.len() > 3 => own.clear(),
             _ => drop(buffers.pop()),
         }
         if buffers.len() > 20 {
@@ -386,6 +395,8 @@ fn assert_empty() {
             "offsets",
             "memory-pages",
             "mapped-pages",
+            "userptr-pages",
+            "userptr-ranges",
         ];
         let is =
             |key: &str, value: u64| text.lines().any(|line| line == format!("{key}:\t{value}"));

@@ -34,6 +34,7 @@ promises![
     what_is_sent_that_is_no_address_space_is_refused,
     a_claim_is_for_what_was_taken_over_and_once,
     users_have_so_many_pages_and_ranges_and_no_more,
+    six_thousand_pages_are_one_range,
     ten_thousand_ranges_of_one_client_come_and_go,
     a_client_killed_at_any_moment_of_a_registration_leaves_nothing,
 ];
@@ -547,6 +548,29 @@ fn users_have_so_many_pages_and_ranges_and_no_more(world: &mut dyn World) {
     alice.register(card, at + 5 * PAGE, 1).unwrap();
     set(&mut root, Limit::UserPagesPerUid, pages);
     set(&mut root, Limit::UserRangesPerUid, ranges_before);
+}
+
+fn six_thousand_pages_are_one_range(world: &mut dyn World) {
+    const PAGES: u64 = 6000;
+    let mut a = Puppet::of_user(world, ALICE);
+    let card = node(&mut a);
+    let (size, flags) = (PAGES * PAGE, MAP_PRIVATE);
+    let address = a.memory(Memory::Allocate { size, flags }).unwrap();
+    let threads = 2;
+    a.memory(Memory::Hammer {
+        address,
+        size,
+        threads,
+    })
+    .unwrap();
+    let handle = a.register(card, address, PAGES).unwrap();
+    assert_eq!(ranges(world), [1, PAGES]);
+    assert_eq!(a.memory(Memory::Rest), Ok(0), "lost writes");
+    a.unmap(address + 3000 * PAGE, PAGE).unwrap();
+    a.poke(address + 5999 * PAGE, 1);
+    a.release(handle);
+    a.unmap(address, size).unwrap();
+    assert_eq!(ranges(world), [0, 0]);
 }
 
 fn ten_thousand_ranges_of_one_client_come_and_go(world: &mut dyn World) {

@@ -102,6 +102,7 @@ pub const UNRECORDED: &[(&str, &str)] = &[
         OWN,
     ),
     ("shared_memory_of_no_file_can_be_registered", OWN),
+    ("six_thousand_pages_are_one_range", OWN),
     ("ten_thousand_ranges_of_one_client_come_and_go", OWN),
     (
         "threads_that_write_while_memory_is_registered_lose_nothing",
