@@ -27,8 +27,14 @@ pub trait Driver {
         Ok(())
     }
 
-    /// The object's pages are about to be given back.
+    /// The object ends. Its pages, unless they were purged, are about to be given back.
     fn object_free(&mut self, object: ObjectInfo) {
+        let _ = object;
+    }
+
+    /// The object's pages are about to be given back, because nobody needs them. The object lives
+    /// on without any.
+    fn object_purge(&mut self, object: ObjectInfo) {
         let _ = object;
     }
 

@@ -54,6 +54,9 @@ impl Errno {
 pub enum Error {
     /// The platform is at work: repeat the operation when this is finished.
     NotReady(Ticket),
+    /// Part of the work is done, and it was enough for now: repeat the operation after others have
+    /// had their turn.
+    Unfinished,
     /// The machine has no memory left.
     OutOfMemory,
     /// The platform refuses.
@@ -117,6 +120,8 @@ pub enum Error {
     NotOwner,
     /// There is no such address space of a GPU, or nothing bound there.
     NoSuchPlace,
+    /// The object was purged: its users had said that they do not need it.
+    Purged,
     /// No room for another offset, or for what is written past the end.
     NoSpace,
     /// No such magic number.
@@ -131,7 +136,7 @@ impl Error {
     /// What the client sees.
     pub fn errno(&self) -> Errno {
         match self {
-            Self::NotReady(_) => Errno::EAGAIN,
+            Self::NotReady(_) | Self::Unfinished => Errno::EAGAIN,
             Self::OutOfMemory => Errno::ENOMEM,
             Self::Platform(PlatformError::FileTableFull) => Errno::ENFILE,
             Self::Platform(PlatformError::NoSuchMemory) => Errno::ENODEV,
@@ -160,6 +165,7 @@ impl Error {
             Self::InUse => Errno::EBUSY,
             Self::NothingTaken => Errno::EBADF,
             Self::NotHeld | Self::NotOwner => Errno::EFAULT,
+            Self::Purged => Errno::EFAULT,
             Self::NoSpace => Errno::ENOSPC,
             Self::NoSuchMagic | Self::NotMaster => Errno::EINVAL,
             Self::MasterElsewhere => Errno::EBUSY,
@@ -171,6 +177,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotReady(Ticket(ticket)) => write!(f, "waits for work {ticket}"),
+            Self::Unfinished => f.write_str("goes on after others have had their turn"),
             Self::OutOfMemory => f.write_str("the machine has no memory left"),
             Self::Platform(PlatformError::FileTableFull) => {
                 f.write_str("the daemon cannot open more files: raise its limit (ulimit -n)")
@@ -210,6 +217,7 @@ impl fmt::Display for Error {
             Self::NotHeld => f.write_str("the pages are their client's alone"),
             Self::NotOwner => f.write_str("the pages are another process's"),
             Self::NoSuchPlace => f.write_str("nothing is bound there"),
+            Self::Purged => f.write_str("the object has lost its pages: nobody needed them"),
             Self::NoSpace => f.write_str("no space left"),
             Self::NoSuchMagic => f.write_str("no open has this magic number"),
             Self::MasterElsewhere => f.write_str("another open is master"),
@@ -288,6 +296,7 @@ mod tests {
             (Error::NoSuchPlace, 22),
             (RangeError::Shape.into(), 22),
             (Error::NotReady(Ticket(1)), 11),
+            (Error::Unfinished, 11),
             (Error::OutOfMemory, 12),
             (LedgerError::Total(pages).into(), 12),
             (LedgerError::Memory(Uid(1), pages).into(), 12),
@@ -295,6 +304,7 @@ mod tests {
             (Error::Binding, 13),
             (Error::NotAllowed, 13),
             (Error::ReadOnly, 13),
+            (Error::Purged, 14),
             (Error::MasterElsewhere, 16),
             (Error::NotMappable, 19),
             (Error::Revoked, 19),

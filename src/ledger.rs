@@ -19,6 +19,8 @@ pub struct Limits {
     pub uid: PageCount,
     /// Memory in one object.
     pub object: PageCount,
+    /// Memory that is to be left to the machine: below, what nobody needs is purged.
+    pub keep_free: PageCount,
     /// Pages mapped by one uid, each mapping counted: what the kernel's page tables cost.
     pub mapped_per_uid: PageCount,
     /// Objects mapped by the opens of one uid, each open's counted: what the server keeps of them.
@@ -55,7 +57,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits on a machine with this much memory: half of it for all clients.
+    /// The limits on a machine with this much memory: half of it for all clients, and a sixteenth
+    /// is to be left.
     pub fn for_memory(memory: PageCount) -> Self {
         Self::for_clients(half(memory))
     }
@@ -68,6 +71,7 @@ impl Limits {
             total,
             uid,
             object: uid.min(most),
+            keep_free: PageCount::new((total.get() / 8).max(1)).unwrap_or(total),
             // Mapping costs the kernel page tables, one eight-byte entry a page.
             mapped_per_uid: PageCount::new(total.get().saturating_mul(16)).unwrap_or(total),
             mapped_objects_per_uid: 1 << 18,
@@ -278,8 +282,17 @@ impl Load {
     }
 }
 
+/// Pages too many for a new object.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Excess {
+    /// Of the user whose it is to be.
+    pub(crate) own: PageCount,
+    /// Of all users together.
+    pub(crate) all: PageCount,
+}
+
 /// Which account something is charged to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct AccountKey(Key);
 
 /// All accounts of a device.
@@ -439,6 +452,29 @@ impl Ledger {
         Ok(())
     }
 
+    /// How much less there must be for an object of this size to be charged.
+    pub(crate) fn excess(&self, key: AccountKey, pages: PageCount) -> Excess {
+        let Some(account) = self.accounts.get(key.0) else {
+            return Excess::default();
+        };
+        let beyond = |memory: PageCount, limit| {
+            let sum = memory.checked_add(pages).unwrap_or(PageCount::MAX);
+            sum.saturating_sub(limit)
+        };
+        Excess {
+            own: beyond(account.memory, self.limits.uid),
+            all: beyond(self.memory, self.limits.total),
+        }
+    }
+
+    /// An object has these pages no more; it is charged to this account still, without them.
+    pub(crate) fn refund_pages(&mut self, key: AccountKey, pages: PageCount) {
+        self.memory = self.memory.saturating_sub(pages);
+        if let Some(account) = self.accounts.get_mut(key.0) {
+            account.memory = account.memory.saturating_sub(pages);
+        }
+    }
+
     /// An object is no more.
     pub(crate) fn refund_object(&mut self, key: AccountKey, load: Load) {
         self.memory = self.memory.saturating_sub(load.pages);
@@ -587,7 +623,9 @@ mod tests {
         assert_eq!(limits.object, pages(1 << 18));
         let limits = Limits::for_memory(PageCount::MAX);
         assert_eq!(limits.object.get(), MAX_OBJECT_PAGES);
-        assert!(!Limits::for_memory(PageCount::ZERO).object.is_zero());
+        assert_eq!(Limits::for_memory(pages(1 << 20)).keep_free, pages(1 << 16));
+        let nothing = Limits::for_memory(PageCount::ZERO);
+        assert!(!nothing.object.is_zero() && !nothing.keep_free.is_zero());
     }
 
     #[test]
@@ -612,6 +650,28 @@ mod tests {
         ledger.refund_object(other, load(1));
         ledger.refund_object(account, load(50));
         assert_eq!(ledger.memory(), pages(49));
+    }
+
+    #[test]
+    fn what_is_too_much_is_told_for_the_user_and_for_all() {
+        let mut ledger = ledger();
+        let [a, b] = [1, 2].map(|uid| ledger.charge_open(Uid(uid)).unwrap());
+        ledger.charge_object(a, pages(45)).unwrap();
+        ledger.charge_object(b, pages(50)).unwrap();
+        let excess = |ledger: &Ledger, size| {
+            let Excess { own, all } = ledger.excess(a, pages(size));
+            (own.get(), all.get())
+        };
+        assert_eq!(excess(&ledger, 5), (0, 0));
+        assert_eq!(excess(&ledger, 9), (4, 4));
+        ledger.refund_pages(b, pages(2));
+        assert_eq!(excess(&ledger, 9), (4, 2));
+        assert!(ledger.excess(a, PageCount::MAX).own > pages(50));
+        // The object is charged still, and goes without pages.
+        assert_eq!(ledger.account(b).unwrap().objects, 1);
+        ledger.refund_object(b, load(0));
+        ledger.refund_object(b, load(48));
+        assert_eq!(ledger.memory(), pages(45));
     }
 
     #[test]

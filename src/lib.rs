@@ -8,7 +8,8 @@
 //!
 //! The life of an object: [`Device::create`] makes it and a first handle; names
 //! ([`Device::flink`]), object fds ([`Device::export`]) and mappings ([`Device::map`]) come and go;
-//! when the last handle, object fd and mapped page is gone, it ends.
+//! one that nobody needs ([`Device::advise`]) may lose its pages; when the last handle, object fd
+//! and mapped page is gone, it ends.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ mod object;
 mod offsets;
 mod open;
 pub mod pages;
+mod purgeable;
 mod sharers;
 mod shrink;
 mod slots;
@@ -40,7 +42,7 @@ pub mod user;
 
 pub use device::{
     Acquisition, Claim, Config, CreateInfo, Device, Dumb, MAX_USER_HANDLE, Mapper, News,
-    ObjectCursor, ObjectFdInfo, ObjectView, OpenStats, Sequence, Stats, Working,
+    ObjectCursor, ObjectFdInfo, ObjectView, OpenStats, Purges, Sequence, Stats, Working,
 };
 pub use driver::{Driver, NoDriver, ObjectInfo};
 pub use error::{Errno, Error};
@@ -48,6 +50,6 @@ pub use events::{CAPACITY as EVENT_CAPACITY, Event, Pressure};
 pub use ids::{ObjectFdId, ObjectId, OpenId};
 pub use ledger::{Account, Counted, LedgerError, Limits, MAX_OBJECT_PAGES};
 pub use names::NameMode;
-pub use object::Rights;
+pub use object::{Advice, Rights};
 pub use open::{Magic, Node};
 pub use usage::{FEW_HOLDERS, Usage};

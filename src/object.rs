@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use crate::ids::OpenId;
 use crate::ledger::{AccountKey, Load};
 use crate::pages::{Caching, Extent, PageSet};
+use crate::purgeable::Place;
 use crate::sharers::Sharers;
 use crate::shrink;
 use crate::slots::Key;
@@ -29,6 +30,8 @@ pub(crate) enum Backing {
     /// A client's own, as long as it lets us have them. Boxed, because objects are many and these
     /// are few of them.
     User(Box<User>),
+    /// None any more: so many were purged, and the object never has pages again.
+    Purged(PageCount),
 }
 
 impl Backing {
@@ -36,6 +39,7 @@ impl Backing {
         match self {
             Self::Own(set) | Self::Private(set) => set.pages(),
             Self::User(user) => user.pages,
+            Self::Purged(pages) => *pages,
         }
     }
 
@@ -44,8 +48,19 @@ impl Backing {
             Self::Own(set) | Self::Private(set) => set.extents(),
             // Nobody knows before a device needs them.
             Self::User(_) => &[],
+            Self::Purged(_) => &[],
         }
     }
+}
+
+/// What its users say of an object: are its contents worth keeping?
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Advice {
+    /// They are, as of every new object.
+    #[default]
+    WillNeed,
+    /// Where memory runs short, they may be lost.
+    DontNeed,
 }
 
 /// What an fd on an object allows.
@@ -62,6 +77,9 @@ pub(crate) struct Object {
     pub(crate) number: u64,
     pub(crate) backing: Backing,
     pub(crate) caching: Caching,
+    pub(crate) advice: Advice,
+    /// Where it stands among the objects that may be purged, if it is one.
+    pub(crate) place: Option<Place>,
     /// Whose the page source takes the pages to be, whoever pays for them.
     pub(crate) allocated_for: Uid,
     /// Who pays for it: the user that has held it longest.
@@ -82,8 +100,23 @@ pub(crate) struct Object {
 }
 
 impl Object {
+    /// How large it is, purged or not.
     pub(crate) fn pages(&self) -> PageCount {
         self.backing.pages()
+    }
+
+    pub(crate) fn is_purged(&self) -> bool {
+        matches!(self.backing, Backing::Purged(_))
+    }
+
+    /// Whether its pages may be taken from it: nobody needs them, nothing is at work on them, and
+    /// nobody has them mapped, for a mapping can be taken from nobody. Pages that are not the page source's (a device's, a
+    /// client's own) are never taken, as on Linux, which purges what is made of shmem only.
+    pub(crate) fn is_purgeable(&self) -> bool {
+        self.advice == Advice::DontNeed
+            && self.mapped.is_zero()
+            && !self.is_at_work
+            && matches!(self.backing, Backing::Own(_))
     }
 
     /// What its payer is charged for.
@@ -91,8 +124,8 @@ impl Object {
         Load {
             pages: match self.backing {
                 // No memory of ours; it is charged apart, and not to sharers.
-                Backing::User(_) => PageCount::ZERO,
-                _ => self.pages(),
+                Backing::User(_) | Backing::Purged(_) => PageCount::ZERO,
+                Backing::Own(_) | Backing::Private(_) => self.pages(),
             },
             has_name: self.name.is_some(),
             has_offset: self.offset.is_some(),
@@ -108,6 +141,7 @@ impl Object {
             shared: if_so(holders > 1),
             resident: if_so(self.has_pages() || holders > FEW_HOLDERS),
             active: if_so(self.is_at_work && holders <= FEW_HOLDERS),
+            purgeable: if_so(self.place.is_some() && holders <= FEW_HOLDERS),
         }
     }
 
@@ -116,6 +150,7 @@ impl Object {
         match &self.backing {
             Backing::Own(_) | Backing::Private(_) => true,
             Backing::User(user) => user.has_pages(),
+            Backing::Purged(_) => false,
         }
     }
 

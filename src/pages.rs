@@ -176,6 +176,18 @@ pub trait PageSource {
     /// reuse it keeps out of use.
     fn free(&mut self, owner: Uid, set: PageSet);
 
+    /// How many pages the machine has left for anybody, with those that are on their way back to
+    /// it; `None` where the source does not know. A platform sees to it that the device is asked
+    /// to look at this every now and then ([`crate::Device::relieve`]).
+    fn left(&self) -> Option<PageCount> {
+        None
+    }
+
+    /// Gives back to the machine at once what is kept for whoever asks next; how many pages.
+    fn give_back(&mut self) -> PageCount {
+        PageCount::ZERO
+    }
+
     // The next three are about pages of clients' that the platform has taken over. A source whose
     // platform takes none over never sees a user set, and needs none of them.
 

@@ -8,9 +8,9 @@
 
 use crate::units::PageCount;
 
-/// An object that more opens hold than this counts for none of them as active, and for all as
-/// resident: its state can change with every request, and no request
-/// is to touch any number of opens.
+/// An object that more opens hold than this counts for none of them as active or purgeable, and for
+/// all as resident: its state can change with every request, and no request is to touch any number
+/// of opens.
 pub const FEW_HOLDERS: usize = 8;
 
 /// What one open holds; or what one object adds to that.
@@ -24,6 +24,8 @@ pub struct Usage {
     pub resident: PageCount,
     /// Those that a request or the hardware is at work on, of those with [`FEW_HOLDERS`].
     pub active: PageCount,
+    /// Those that may be purged, of those with [`FEW_HOLDERS`].
+    pub purgeable: PageCount,
 }
 
 impl Usage {
@@ -45,6 +47,7 @@ impl Usage {
             shared: change(self.shared, object.shared),
             resident: change(self.resident, object.resident),
             active: change(self.active, object.active),
+            purgeable: change(self.purgeable, object.purgeable),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! users, every count compared after each step, every page given back exactly once at the end.
 //!
 //! The model is a list of objects with the names of their holders written out. It knows nothing
-//! of slots, bitmaps or ledgers, and is slow on purpose.
+//! of slots, bitmaps, lists or ledgers, and is slow on purpose.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +13,8 @@ use gem::units::{
     FakeOffset, Gid, Handle, Identity, Name, PAGE_SIZE, PageCount, PhysAddr, Pid, Uid, WindowAddr,
 };
 use gem::{
-    Config, CreateInfo, Device, Driver, Error, LedgerError, Limits, Mapper, NameMode, Node,
-    ObjectCursor, ObjectFdId, ObjectInfo, OpenId, Rights,
+    Advice, Config, CreateInfo, Device, Driver, Error, LedgerError, Limits, Mapper, NameMode, Node,
+    ObjectCursor, ObjectFdId, ObjectInfo, OpenId, Pressure, Rights,
 };
 use proptest::prelude::*;
 
@@ -32,6 +32,8 @@ enum Mood {
 #[derive(Debug, Default)]
 struct World {
     mood: Mood,
+    /// Pages that the machine has left, if the source knows.
+    left: Option<u64>,
     /// Sets that are out, and for whom.
     live: BTreeMap<u64, Uid>,
     last_key: u64,
@@ -79,6 +81,13 @@ impl PageSource for Pages {
         let freed = self.0.borrow_mut().live.remove(&set.key());
         assert_eq!(freed, Some(owner), "freed twice, or for somebody else");
     }
+
+    fn left(&self) -> Option<PageCount> {
+        self.0
+            .borrow()
+            .left
+            .map(|left| PageCount::new(left).unwrap())
+    }
 }
 
 struct Hooks(Rc<RefCell<World>>);
@@ -91,6 +100,10 @@ impl Driver for Hooks {
         }
         assert!(world.objects.insert(object.id.as_u64()));
         Ok(())
+    }
+
+    fn object_purge(&mut self, object: ObjectInfo) {
+        assert!(self.0.borrow().objects.contains(&object.id.as_u64()));
     }
 
     fn object_free(&mut self, object: ObjectInfo) {
@@ -197,6 +210,14 @@ enum Step {
     Revoke {
         open: usize,
     },
+    Advise {
+        open: usize,
+        handle: u32,
+        unneeded: bool,
+    },
+    Left {
+        pages: Option<u64>,
+    },
     Limit {
         which: u8,
         value: u32,
@@ -205,17 +226,21 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let open = 0usize..6;
-    let handle = 0u32..8;
+    // Most handles are small numbers.
+    let handle = prop_oneof![3 => 1u32..3, 1 => 0u32..8];
     let index = 0usize..8;
     let size = prop_oneof![Just(0), 1u64..40_000, Just(1 << 20), Just(u64::MAX)];
     let mood = 0u8..12;
     let step = prop_oneof![
         2 => (0u32..3).prop_map(|user| Step::Open { user }),
         1 => open.clone().prop_map(|open| Step::CloseOpen { open }),
-        6 => (open.clone(), size, mood.clone())
+        8 => (open.clone(), size, mood.clone())
             .prop_map(|(open, size, mood)| Step::Create { open, size, mood }),
         4 => (open.clone(), handle.clone())
             .prop_map(|(open, handle)| Step::Close { open, handle }),
+        9 => (open.clone(), handle.clone(), prop::bool::weighted(0.8))
+            .prop_map(|(open, handle, unneeded)| Step::Advise { open, handle, unneeded }),
+        3 => prop::option::of(0u64..30).prop_map(|pages| Step::Left { pages }),
         3 => (open.clone(), handle.clone())
             .prop_map(|(open, handle)| Step::Flink { open, handle }),
         4 => (open.clone(), index.clone(), mood.clone())
@@ -237,7 +262,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(fd, skip, pages, write)| Step::MapFd { fd, skip, pages, write }),
         3 => (index, 0u64..12).prop_map(|(fd, pages)| Step::UnmapFd { fd, pages }),
         1 => open.prop_map(|open| Step::Revoke { open }),
-        2 => (0u8..12, 1u32..9).prop_map(|(which, value)| Step::Limit { which, value }),
+        2 => (0u8..13, 1u32..9).prop_map(|(which, value)| Step::Limit { which, value }),
     ];
     proptest::collection::vec(step, 1..120)
 }
@@ -245,6 +270,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// An object as the model sees it.
 #[derive(Clone, Debug, Default)]
 struct Thing {
+    /// Its number for people.
+    number: u64,
+    unneeded: bool,
+    purged: bool,
+    /// The step at which it came to be among those that may be purged, if it is; and the step at
+    /// which it came to be among those of its user.
+    since: Option<usize>,
+    since_of_user: usize,
     /// Who holds it, in the order in which they came: the first one pays.
     users: Vec<u32>,
     pages: u64,
@@ -262,6 +295,15 @@ struct Thing {
 impl Thing {
     fn owner(&self) -> u32 {
         self.users[0]
+    }
+
+    /// Pages it is charged for.
+    fn charge(&self) -> u64 {
+        if self.purged { 0 } else { self.pages }
+    }
+
+    fn is_purgeable(&self) -> bool {
+        self.unneeded && !self.purged && self.mapped_pages() == 0
     }
 
     fn mapped_pages(&self) -> u64 {
@@ -313,12 +355,18 @@ struct Run {
     things: Vec<Thing>,
     names: Vec<Name>,
     offsets: Vec<FakeOffset>,
+    /// How many steps there were.
+    time: usize,
+    /// How short memory is.
+    pressure: Pressure,
+    /// Pages purged so far.
+    lost: u64,
 }
 
 impl Run {
     fn new() -> Self {
         let world = Rc::new(RefCell::new(World::default()));
-        let mut limits = Limits::for_clients(PageCount::new(64).unwrap());
+        let mut limits = Limits::for_clients(PageCount::new(40).unwrap());
         limits.handles_per_open = 5;
         limits.handles_per_uid = 8;
         limits.objects_per_uid = 6;
@@ -330,6 +378,7 @@ impl Run {
         limits.names_per_uid = 3;
         limits.offsets_per_uid = 3;
         limits.offset_space = PageCount::new(30).unwrap();
+        limits.keep_free = PageCount::new(16).unwrap();
         let config = Config {
             limits,
             names: NameMode::Random { seed: [3; 16] },
@@ -344,6 +393,9 @@ impl Run {
             things: Vec::new(),
             names: Vec::new(),
             offsets: Vec::new(),
+            time: 0,
+            pressure: Pressure::Eased,
+            lost: 0,
         }
     }
 
@@ -402,6 +454,16 @@ impl Run {
             } => self.map_fd(self.nth_fd(fd), skip, pages, write),
             Step::UnmapFd { fd, pages } => self.unmap_fd(self.nth_fd(fd), pages),
             Step::Revoke { open } => self.revoke(self.nth_open(open)),
+            Step::Advise {
+                open,
+                handle,
+                unneeded,
+            } => self.advise(self.nth_open(open), handle, unneeded),
+            Step::Left { pages } => {
+                self.world.borrow_mut().left = pages;
+                assert_eq!(self.device.relieve(), Ok(()));
+                self.relieve();
+            }
             Step::Limit { which, value } => self.limit(which, value),
         }
     }
@@ -486,10 +548,102 @@ impl Run {
             8 => limits.handles_per_open = value,
             9 => limits.object_fds_per_uid = value,
             10 => limits.names_per_uid = value,
-            _ => limits.offsets_per_uid = value,
+            11 => limits.offsets_per_uid = value,
+            _ => limits.keep_free = PageCount::new(value.into()).unwrap(),
         }
         self.device.set_limits(*limits);
         assert_eq!(self.device.stats().limits, *limits);
+        self.relieve();
+    }
+
+    fn advise(&mut self, number: usize, raw: u32, unneeded: bool) {
+        let (Some((open, _)), Some(handle)) = (self.who(number), Handle::new(raw)) else {
+            return;
+        };
+        let advice = if unneeded {
+            Advice::DontNeed
+        } else {
+            Advice::WillNeed
+        };
+        let result = self.device.advise(open, handle, advice);
+        let Some(index) = self.find(number, raw) else {
+            assert_eq!(result, Err(Error::NoSuchHandle(handle)));
+            return;
+        };
+        let thing = &mut self.things[index];
+        assert_eq!(result, Ok(!thing.purged));
+        thing.unneeded = unneeded;
+        // Said again, it is the last.
+        thing.since = None;
+    }
+
+    /// What may be purged comes to be so with the step that makes it so.
+    fn date(&mut self) {
+        for thing in &mut self.things {
+            if !thing.is_purgeable() {
+                thing.since = None;
+            } else if thing.since.is_none() {
+                thing.since = Some(self.time);
+                thing.since_of_user = self.time;
+            }
+        }
+    }
+
+    fn purgeable(&self, user: Option<u32>) -> u64 {
+        let whose = |thing: &&Thing| user.is_none_or(|user| thing.owner() == user);
+        let purgeable = self.things.iter().filter(|thing| thing.is_purgeable());
+        purgeable.filter(whose).map(|thing| thing.pages).sum()
+    }
+
+    /// Loses so many pages, of what is unneeded longest; all or one user's. Of what came to be so
+    /// in one step, nobody says which comes first, and so it is as the device had it.
+    fn purge(&mut self, mut pages: u64, user: Option<u32>) {
+        let really = self.really_purged();
+        while pages > 0 {
+            let whose = |thing: &&mut Thing| user.is_none_or(|user| thing.owner() == user);
+            let candidates = self.things.iter_mut().filter(|thing| thing.is_purgeable());
+            let next = candidates.filter(whose).min_by_key(|thing| {
+                let since = match user {
+                    None => thing.since.unwrap(),
+                    Some(_) => thing.since_of_user,
+                };
+                (since, !really.contains(&thing.number), thing.pages)
+            });
+            let Some(thing) = next else { break };
+            thing.purged = true;
+            self.lost += thing.pages;
+            pages = pages.saturating_sub(thing.pages);
+        }
+    }
+
+    fn really_purged(&self) -> BTreeSet<u64> {
+        let (mut cursor, mut slots) = (ObjectCursor::default(), usize::MAX);
+        let objects = std::iter::from_fn(|| self.device.next_object(&mut cursor, &mut slots));
+        let purged = objects.filter(|object| object.is_purged);
+        purged.map(|object| object.number).collect()
+    }
+
+    /// What the device does where the machine has too little left.
+    fn relieve(&mut self) {
+        let Some(left) = self.world.borrow().left else {
+            self.pressure = Pressure::Eased;
+            return;
+        };
+        let keep = self.limits.keep_free.get();
+        let margin = keep + keep / 8;
+        let (low, critical) = match self.pressure {
+            Pressure::Eased => (keep, keep / 4),
+            Pressure::Low => (margin, keep / 4),
+            Pressure::Critical => (margin, keep / 2),
+        };
+        self.pressure = match left {
+            left if left < critical => Pressure::Critical,
+            left if left < low => Pressure::Low,
+            _ => Pressure::Eased,
+        };
+        if left < low {
+            self.purge(margin.saturating_sub(left), None);
+        }
     }
 
     /// Names go with the last handle, objects with whatever held them last.
@@ -512,11 +666,15 @@ impl Run {
             let by_open = handles.chain(mapped).filter_map(of_open);
             let by_fd = thing.fds.iter().filter_map(|fd| Some(self.fds[*fd]?.user));
             let holding: BTreeSet<u32> = by_open.chain(by_fd).collect();
+            let payer = thing.owner();
             thing.users.retain(|user| holding.contains(user));
             for user in holding {
                 if !thing.users.contains(&user) {
                     thing.users.push(user);
                 }
+            }
+            if thing.owner() != payer {
+                thing.since_of_user = self.time;
             }
         }
     }
@@ -575,39 +733,68 @@ impl Run {
             return;
         }
         let pages = size.div_ceil(PAGE_SIZE);
-        let of_user = |thing: &&Thing| thing.owner() == user;
-        let used: u64 = self
-            .things
-            .iter()
-            .filter(of_user)
-            .map(|thing| thing.pages)
-            .sum();
-        let objects = self.things.iter().filter(of_user).count() as u32;
-        let total: u64 = self.things.iter().map(|thing| thing.pages).sum();
-        let too_much =
-            total + pages > self.limits.total.get() || used + pages > self.limits.uid.get();
+        let objects = self.count_of(user, |_| true);
         if size == 0 || size.checked_next_multiple_of(PAGE_SIZE).is_none() {
             assert_eq!(result, Err(Error::ObjectSize(size)));
         } else if pages > self.limits.object.get() {
             let too_large = LedgerError::Object(self.limits.object);
             assert_eq!(result, Err(Error::Limit(too_large)));
-        } else if too_much || objects >= self.limits.objects_per_uid || self.is_full(number, user) {
+        } else if objects >= self.limits.objects_per_uid
+            || self.is_full(number, user)
+            || !self.has_room(user, pages)
+        {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else if mood == Mood::Waits {
             assert_eq!(result, Err(Error::NotReady(Ticket(1))));
+        } else if mood == Mood::OutOfMemory && self.finds_memory(pages) {
+            assert_eq!(result, Err(Error::Unfinished));
         } else if mood != Mood::Fine {
             assert_eq!(result, Err(Error::OutOfMemory));
         } else {
             let handle = self.lowest_free(number);
             let expected = (Handle::new(handle).unwrap(), PageCount::new(pages).unwrap());
             assert_eq!(result, Ok(expected));
+            let (mut cursor, mut slots) = (ObjectCursor::default(), usize::MAX);
+            let objects = std::iter::from_fn(|| self.device.next_object(&mut cursor, &mut slots));
             self.things.push(Thing {
+                number: objects.map(|object| object.number).max().unwrap(),
                 users: vec![user],
                 pages,
                 handles: BTreeMap::from([((number, handle), ())]),
                 ..Thing::default()
             });
         }
+    }
+
+    /// Whether the limits on memory allow a new object, once what may be purged for it was.
+    fn has_room(&mut self, user: u32, pages: u64) -> bool {
+        self.relieve();
+        let excess = |run: &Self| {
+            let of_user = run.things.iter().filter(|thing| thing.owner() == user);
+            let used: u64 = of_user.map(Thing::charge).sum();
+            let total: u64 = run.things.iter().map(Thing::charge).sum();
+            let own = (used + pages).saturating_sub(run.limits.uid.get());
+            (own, (total + pages).saturating_sub(run.limits.total.get()))
+        };
+        let (own, all) = excess(self);
+        if own > self.purgeable(Some(user)) || all > self.purgeable(None) {
+            return false;
+        }
+        self.purge(own, Some(user));
+        let (_, all) = excess(self);
+        self.purge(all, None);
+        true
+    }
+
+    /// Whether something was purged for a source that has no memory.
+    fn finds_memory(&mut self, pages: u64) -> bool {
+        let left = self.world.borrow().left;
+        let purgeable = self.purgeable(None);
+        if left.is_some_and(|left| left + purgeable < pages) {
+            return false;
+        }
+        self.purge(pages, None);
+        self.purgeable(None) < purgeable
     }
 
     fn close(&mut self, number: usize, raw: u32) {
@@ -910,6 +1097,8 @@ impl Run {
             assert_eq!(result, Err(Error::NotAllowed));
         } else if pages > thing.pages {
             assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
+        } else if thing.purged {
+            assert_eq!(result, Err(Error::Purged));
         } else if counted + pages > self.limits.mapped_per_uid.get() || another && many {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else if mood == Mood::Waits {
@@ -1002,6 +1191,8 @@ impl Run {
             assert_eq!(result, Err(Error::ReadOnly));
         } else if skip + pages > thing.pages {
             assert!(matches!(result, Err(Error::Range { .. })), "{result:?}");
+        } else if thing.purged {
+            assert_eq!(result, Err(Error::Purged));
         } else if counted + pages > self.limits.mapped_per_uid.get() {
             assert!(matches!(result, Err(Error::Limit(_))), "{result:?}");
         } else {
@@ -1044,14 +1235,19 @@ impl Run {
         );
         assert_eq!(
             stats.memory.get(),
-            things.iter().map(|t| t.pages).sum::<u64>()
+            things.iter().map(Thing::charge).sum::<u64>()
         );
+        assert_eq!(stats.purgeable.get(), self.purgeable(None));
+        let purged = things.iter().filter(|thing| thing.purged).count();
+        assert_eq!(stats.purges.objects, purged);
+        assert_eq!(stats.purges.pages, self.lost);
+        assert_eq!(stats.pressure, self.pressure);
         assert_eq!(
             stats.mapped.get(),
             things.iter().map(Thing::mapped_pages).sum::<u64>()
         );
         let world = self.world.borrow();
-        assert_eq!(world.live.len(), things.len());
+        assert_eq!(world.live.len(), things.len() - purged);
         assert_eq!(world.objects.len(), things.len());
         assert_eq!(world.handles, handles as i64);
         self.compare_objects();
@@ -1068,8 +1264,8 @@ impl Run {
             .iter()
             .map(|thing| {
                 (
-                    thing.owner(),
-                    thing.pages,
+                    (thing.number, thing.owner(), thing.pages),
+                    (thing.unneeded, thing.purged, thing.is_purgeable()),
                     thing.handles.len() as u32,
                     thing.holders().len(),
                     thing.fds.len() as u32,
@@ -1083,9 +1279,10 @@ impl Run {
         loop {
             let mut slots = 2;
             while let Some(object) = self.device.next_object(&mut cursor, &mut slots) {
+                let unneeded = object.advice == Advice::DontNeed;
                 seen.push((
-                    object.owner.0,
-                    object.pages.get(),
+                    (object.number, object.owner.0, object.pages.get()),
+                    (unneeded, object.is_purged, object.is_purgeable),
                     object.handles,
                     object.holders,
                     object.fds,
@@ -1139,7 +1336,17 @@ impl Run {
             let usage = self.device.open_stats(open).unwrap().usage;
             assert_eq!(usage.total.get(), sum(1));
             assert_eq!(usage.shared.get(), sum(2));
-            assert_eq!(usage.resident, usage.total);
+            let held = || {
+                let things = self.things.iter();
+                things.filter(|thing| thing.holders().contains(&number))
+            };
+            let purgeable: u64 = held()
+                .filter(|thing| thing.is_purgeable())
+                .map(|thing| thing.pages)
+                .sum();
+            assert_eq!(usage.purgeable.get(), purgeable);
+            let resident: u64 = held().map(Thing::charge).sum();
+            assert_eq!(usage.resident.get(), resident);
         }
     }
 
@@ -1163,7 +1370,7 @@ impl Run {
                 self.things
                     .iter()
                     .filter(mine)
-                    .map(|t| t.pages)
+                    .map(Thing::charge)
                     .sum::<u64>()
             );
             assert_eq!(account.handles, self.places_of(user));
@@ -1172,6 +1379,10 @@ impl Run {
             assert_eq!(account.mapped_objects, self.mapped_things(user));
             assert_eq!(account.names, self.count_of(user, named));
             assert_eq!(account.offsets, self.count_of(user, placed));
+        }
+        for &(open, user) in self.opens.iter().flatten() {
+            let stats = self.device.open_stats(open).unwrap();
+            assert_eq!(stats.purgeable_of_uid.get(), self.purgeable(Some(user)));
         }
     }
 
@@ -1197,8 +1408,10 @@ proptest! {
             run.open(user);
         }
         for step in &steps {
+            run.time += 1;
             run.step(step);
             run.recount_users();
+            run.date();
             run.compare();
         }
         run.end();

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::handles::Reserved;
 use crate::ids::OpenId;
 use crate::ledger::{AccountKey, Counted, LedgerError, Load};
-use crate::object::{Backing, Holders, Object};
+use crate::object::{Advice, Backing, Holders, Object};
 use crate::pages::{Caching, PageRequest, PageSet, PageSource};
 use crate::sharers::Sharers;
 use crate::slots::Key;
@@ -44,7 +44,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// # Errors
     ///
     /// [`Error::ObjectSize`] (EINVAL) for 0 and for what overflows, [`Error::Limit`] (ENOMEM, EMFILE), [`Error::OutOfMemory`] (ENOMEM), [`Error::Platform`], and
-    /// [`Error::NotReady`]: repeat the call.
+    /// [`Error::NotReady`], [`Error::Unfinished`]: repeat the call.
     pub fn create(
         &mut self,
         open: OpenId,
@@ -58,6 +58,13 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             return Err(LedgerError::Object(limit).into());
         }
         let account = self.account(open)?;
+        // Before anything is purged or allocated for it: a handle or an object too many costs
+        // nobody anything.
+        self.check_handles(open)?;
+        self.ledger.check(account, Counted::Objects)?;
+        // What memory is short of is made up for at the next chance, if not now.
+        let _ = self.relieve();
+        self.make_room(account, pages)?;
         self.ledger.charge_object(account, pages)?;
         match self.create_charged(open, account, pages, info) {
             Ok(handle) => Ok((handle, pages)),
@@ -75,9 +82,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         pages: PageCount,
         info: CreateInfo,
     ) -> Result<Handle, Error> {
-        // Before there are pages: a handle too many must not cost an allocation.
-        self.check_handles(open)?;
-        let set = self.source.allocate(PageRequest {
+        let set = self.allocate(PageRequest {
             owner: self.ledger.uid(account),
             pages,
             caching: info.caching,
@@ -154,6 +159,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             number,
             backing,
             caching,
+            advice: Advice::WillNeed,
+            place: None,
             allocated_for: self.ledger.uid(owner),
             owner,
             sharers: Sharers::None,

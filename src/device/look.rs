@@ -4,11 +4,13 @@
 //! where things change, and the table of objects is walked in steps that the caller bounds. Who
 //! may see what is the server's to decide; physical addresses are among what is shown here.
 
-use super::Device;
+use super::{Device, Purges};
 use crate::driver::Driver;
 use crate::error::Error;
+use crate::events::Pressure;
 use crate::ids::OpenId;
 use crate::ledger::{Account, Limits};
+use crate::object::Advice;
 use crate::open::Node;
 use crate::pages::{Caching, Extent, PageSource};
 use crate::units::{FakeOffset, Identity, Name, PageCount, Uid};
@@ -39,6 +41,12 @@ pub struct Stats {
     pub user_ranges: u32,
     /// Bindings in GPU address spaces.
     pub bindings: usize,
+    /// Memory in objects that may be purged.
+    pub purgeable: PageCount,
+    /// What was purged.
+    pub purges: Purges,
+    /// How short the machine's memory is.
+    pub pressure: Pressure,
     /// How much clients may have.
     pub limits: Limits,
 }
@@ -64,6 +72,8 @@ pub struct OpenStats {
     pub revoked: bool,
     /// What its uid has altogether.
     pub account: Option<Account>,
+    /// Memory that might be purged of the objects which that uid pays for.
+    pub purgeable_of_uid: PageCount,
 }
 
 /// One object.
@@ -77,6 +87,12 @@ pub struct ObjectView {
     pub pages: PageCount,
     /// How the CPU caches it.
     pub caching: Caching,
+    /// Whether its contents are needed.
+    pub advice: Advice,
+    /// Whether it has lost its pages.
+    pub is_purged: bool,
+    /// Whether it may lose them now.
+    pub is_purgeable: bool,
     /// Handles on it, of all opens.
     pub handles: u32,
     /// Opens that hold or map it.
@@ -114,6 +130,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             user_pages: self.ledger.user_pages(),
             user_ranges: self.ledger.user_ranges(),
             bindings: self.bindings.len(),
+            purgeable: self.purgeable.pages(),
+            purges: self.purges,
+            pressure: self.pressure,
             limits: *self.ledger.limits(),
         }
     }
@@ -135,6 +154,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     /// [`Error::NoSuchOpen`] (EBADF).
     pub fn open_stats(&self, open: OpenId) -> Result<OpenStats, Error> {
         let state = self.opens.get(open.0).ok_or(Error::NoSuchOpen)?;
+        let account = state.owner.map(|owner| owner.account);
+        let purgeable = account.map(|account| self.purgeable.pages_of(account));
         Ok(OpenStats {
             client: state.client,
             node: state.node,
@@ -144,9 +165,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             mapped_objects: state.mapped.len(),
             usage: state.usage,
             revoked: state.revoked,
-            account: state
-                .owner
-                .and_then(|owner| self.ledger.account(owner.account).copied()),
+            account: account.and_then(|account| self.ledger.account(account).copied()),
+            purgeable_of_uid: purgeable.unwrap_or_default(),
         })
     }
 
@@ -188,6 +208,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                     owner: self.ledger.uid(object.owner),
                     pages: object.pages(),
                     caching: object.caching,
+                    advice: object.advice,
+                    is_purged: object.is_purged(),
+                    is_purgeable: object.place.is_some(),
                     handles: object.handles,
                     holders: object.holders.len(),
                     fds: object.fds,

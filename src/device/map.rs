@@ -61,8 +61,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// [`Error::NoSuchOffset`] (EINVAL): no object begins there; [`Error::NotAllowed`] (EACCES): the
     /// open has no handle on it; [`Error::ReadOnly`] (EACCES); [`Error::Range`] (EINVAL): empty,
-    /// misaligned, or past the end; [`Error::NotMappable`] (ENODEV); [`Error::Limit`] (EMFILE); what
-    /// the page source says.
+    /// misaligned, or past the end; [`Error::NotMappable`] (ENODEV); [`Error::Purged`] (EFAULT);
+    /// [`Error::Limit`] (EMFILE); what the page source says.
     pub fn map(
         &mut self,
         mapper: Mapper,
@@ -130,13 +130,11 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if end > object.pages() {
             return Err(range);
         }
-        let mappable = match &object.backing {
-            Backing::Own(_) => true,
-            Backing::Private(_) => false,
-            Backing::User(user) => user.held().is_some(),
-        };
-        if !mappable {
-            return Err(Error::NotMappable);
+        match &object.backing {
+            Backing::Own(_) => {}
+            Backing::User(user) if user.held().is_some() => {}
+            Backing::Private(_) | Backing::User(_) => return Err(Error::NotMappable),
+            Backing::Purged(_) => return Err(Error::Purged),
         }
         let account = self.payer(mapper)?;
         let another = match mapper {
@@ -153,7 +151,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
                 Some(set) => self.source.user_window(set),
                 None => Err(NotReady::Refused(PlatformError::Failed)),
             },
-            Backing::Private(_) => Err(NotReady::Refused(PlatformError::Failed)),
+            Backing::Private(_) | Backing::Purged(_) => {
+                Err(NotReady::Refused(PlatformError::Failed))
+            }
         };
         let window = window.map_err(Error::from);
         match window.and_then(|window| window.checked_add(first).ok_or(range)) {
@@ -196,7 +196,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchObjectFd`] (EBADF), [`Error::NotMappable`] (ENODEV), what the page source says.
+    /// [`Error::NoSuchObjectFd`] (EBADF), [`Error::NotMappable`] (ENODEV), [`Error::Purged`]
+    /// (EFAULT), what the page source says.
     pub fn read(&mut self, fd: ObjectFdId, offset: u64, bytes: &mut [u8]) -> Result<usize, Error> {
         let state = self.object_fds.get(fd.0).ok_or(Error::NoSuchObjectFd)?;
         let object = self.objects.get(state.object);
@@ -265,6 +266,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         };
         // The ledger's sums bound these.
         object.mapped = object.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
+        self.reconsider(key);
         match mapper {
             Mapper::Node(open) => {
                 self.update_holder(open, key, |holder| {
@@ -319,6 +321,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             self.ledger.refund_mapped(account, pages, pages == counted);
         }
         self.settle_user(key);
+        self.reconsider(key);
         self.end_if_unused(key);
     }
 
@@ -344,9 +347,11 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         state.mapped = state.mapped.saturating_sub(pages);
         self.ledger.refund_mapped(state.account, pages, false);
         // The fd itself keeps the object alive.
-        if let Some(object) = self.objects.get_mut(state.object) {
+        let key = state.object;
+        if let Some(object) = self.objects.get_mut(key) {
             object.mapped = object.mapped.saturating_sub(pages);
         }
+        self.reconsider(key);
     }
 }
 
@@ -354,6 +359,7 @@ fn own_pages(backing: &Backing) -> Result<&PageSet, Error> {
     match backing {
         Backing::Own(set) => Ok(set),
         Backing::Private(_) | Backing::User(_) => Err(Error::NotMappable),
+        Backing::Purged(_) => Err(Error::Purged),
     }
 }
 

@@ -6,9 +6,11 @@
 //!
 //! Split by concern: opens and masters here, `create` for objects and handles, `share` for names
 //! and object fds, `map` for mappings and bytes, `user` for clients' own pages, `vm` for GPU
-//! address spaces, `look` for what is shown to people, `rule` for what root does to others, `tell`
+//! address spaces, `advise` for what its users do not need and memory that runs short, `look` for
+//! what is shown to people, `rule` for what root does to others, `tell`
 //! for events and for what is busy.
 
+mod advise;
 mod create;
 mod look;
 mod map;
@@ -27,7 +29,7 @@ use core::mem::take;
 use crate::bindings::Bindings;
 use crate::driver::{Driver, NoDriver, ObjectInfo};
 use crate::error::Error;
-use crate::events::{Board, Inbox};
+use crate::events::{Board, Inbox, Pressure};
 use crate::ids::{ObjectFdId, ObjectId, OpenId};
 use crate::ledger::{AccountKey, Counted, Ledger, LedgerError, Limits};
 use crate::names::{NameMode, Names};
@@ -35,10 +37,12 @@ use crate::object::{Backing, Holder, Object, ObjectFd};
 use crate::offsets::Offsets;
 use crate::open::{Magic, Node, Open, Owner};
 use crate::pages::PageSource;
+use crate::purgeable::Purgeable;
 use crate::slots::{Key, Slots};
 use crate::units::{Handle, Identity, PageCount, Uid};
 use crate::usage::Usage;
 
+pub use advise::Purges;
 pub use create::{CreateInfo, Dumb};
 pub use look::{ObjectCursor, ObjectView, OpenStats, Stats};
 pub use map::Mapper;
@@ -69,6 +73,10 @@ pub struct Device<S, D = NoDriver> {
     offsets: Offsets,
     bindings: Bindings,
     ledger: Ledger,
+    purgeable: Purgeable,
+    purges: Purges,
+    /// How short the machine's memory is.
+    pressure: Pressure,
     /// Opens by their number for people.
     clients: BTreeMap<u64, OpenId>,
     /// The same by whose they are, so that nobody walks over other people's.
@@ -102,6 +110,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             offsets: Offsets::new(limits.offset_space),
             bindings: Bindings::default(),
             ledger: Ledger::new(limits),
+            purgeable: Purgeable::new(),
+            purges: Purges::default(),
+            pressure: Pressure::Eased,
             clients: BTreeMap::new(),
             clients_by_uid: BTreeMap::new(),
             last_client: 0,
@@ -328,6 +339,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             && let Some((from, to)) = object.leave(account)
         {
             self.ledger.move_object(from, to, object.load());
+            if let Some(place) = object.place {
+                self.purgeable.change_account(place, to);
+            }
         }
     }
 
@@ -348,6 +362,12 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if let Some(offset) = object.offset {
             self.offsets.free(offset);
         }
+        if let Some(place) = object.place {
+            self.purgeable.remove(place);
+        }
+        if object.is_purged() {
+            self.purges.objects -= 1;
+        }
         if let Some(info) = info {
             self.driver.object_free(info);
         }
@@ -363,6 +383,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             Backing::Private(set) => self.driver.take_back(set),
             // Given back when it was revoked.
             Backing::User(_) => {}
+            Backing::Purged(_) => {}
         }
     }
 }

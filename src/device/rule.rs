@@ -25,6 +25,8 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             offset_space,
             ..possible(limits)
         });
+        // More may be to be kept free than there is.
+        let _ = self.relieve();
     }
 
     /// Takes everything from an open but what only its client can give back: its handles are

@@ -147,6 +147,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             object.fds -= 1;
             object.mapped = object.mapped.saturating_sub(state.mapped);
         }
+        self.reconsider(state.object);
         self.leave(state.object, state.account);
         self.end_if_unused(state.object);
         self.ledger

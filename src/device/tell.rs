@@ -130,6 +130,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             let since = self.last_use;
             self.uses.insert(key, Use { count: 1, since });
             self.set_at_work(key, true);
+            self.reconsider(key);
         }
         Ok(ObjectId(key))
     }
@@ -144,6 +145,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             self.uses.remove(&object.0);
             self.set_at_work(object.0, false);
             self.news.idle.push(object);
+            self.reconsider(object.0);
             self.end_if_unused(object.0);
         }
     }

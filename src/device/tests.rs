@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
+mod advice;
 mod events;
 mod quotas;
 mod usage;
@@ -25,6 +26,7 @@ enum Event {
     Window,
     Free,
     Init,
+    ObjectPurge,
     ObjectFree,
     TakeBack,
     HandleOpen,
@@ -45,6 +47,10 @@ struct Memory {
     made: u64,
     /// Of sets that came back, whether they were exposed.
     exposed: Vec<bool>,
+    /// Pages that the machine has left, if it is to be known, and those of them that the source
+    /// keeps for whoever asks next.
+    left: Option<u64>,
+    idle: u64,
 }
 
 impl World {
@@ -115,12 +121,25 @@ impl PageSource for World {
         let exposed = set.is_exposed();
         assert!(exposed || freed.iter().all(|&byte| byte == 0));
         memory.exposed.push(exposed);
+        memory.left = memory.left.map(|left| left + set.pages().get());
+    }
+
+    fn left(&self) -> Option<PageCount> {
+        self.0.borrow().left.map(pages)
+    }
+
+    fn give_back(&mut self) -> PageCount {
+        pages(take(&mut self.0.borrow_mut().idle))
     }
 }
 
 impl Driver for World {
     fn object_init(&mut self, _: ObjectInfo) -> Result<(), NotReady> {
         self.note(Init)
+    }
+
+    fn object_purge(&mut self, _: ObjectInfo) {
+        self.note(ObjectPurge).unwrap();
     }
 
     fn object_free(&mut self, _: ObjectInfo) {

@@ -1,7 +1,7 @@
 //! GPU address spaces: which object an open has bound where.
 //!
 //! A binding keeps nothing alive. It goes when its open unbinds it or lets go of its last handle on
-//! the object, and when a client takes its own pages back. Whoever changes page tables flushes
+//! the object, when a client takes its own pages back, and when the object is purged. Whoever changes page tables flushes
 //! once, after all changes, and before anything else happens to the pages.
 
 use alloc::collections::BTreeSet;
@@ -39,7 +39,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
     ///
     /// [`Error::NoSuchHandle`] (ENOENT); [`Error::NoSuchPlace`] (EINVAL): no such address space;
     /// [`Error::BeyondGpu`] (E2BIG); [`Error::InUse`] (EBUSY): something is bound there;
-    /// [`Error::NotHeld`], [`Error::NotOwner`] (EFAULT); [`Error::NoReadOnly`] (ENODEV); what the
+    /// [`Error::NotHeld`], [`Error::NotOwner`], [`Error::Purged`] (EFAULT); [`Error::NoReadOnly`] (ENODEV); what the
     /// driver and the page source say, and with [`Error::NotReady`]: repeat the call.
     pub fn vm_bind(
         &mut self,
@@ -74,6 +74,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         let located;
         let (extents, access) = match &object.backing {
             Backing::Own(set) | Backing::Private(set) => (set.extents(), Access::ReadWrite),
+            Backing::Purged(_) => return Err(Error::Purged),
             Backing::User(user) => {
                 if user.read_only && !space.can_read_only() {
                     return Err(Error::NoReadOnly);

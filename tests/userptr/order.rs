@@ -5,8 +5,8 @@ use gem::space::{Access, Place, SpaceId, UserPages};
 use gem::units::{Gid, GpuAddr, Handle, Identity, PAGE_SIZE, PageCount, Pid, Uid};
 use gem::user::{UserAddr, UserRange};
 use gem::{
-    Acquisition, Claim, Config, CreateInfo, Device, Error, Event, Limits, Mapper, NameMode, Node,
-    OpenId, Rights,
+    Acquisition, Advice, Claim, Config, CreateInfo, Device, Error, Event, Limits, Mapper, NameMode,
+    Node, OpenId, Rights,
 };
 
 use crate::world::{Deed, Gpu, Mood, SPACE_PAGES, Shared, frame};
@@ -570,4 +570,44 @@ fn ten_thousand_ranges_come_and_go_in_any_order() {
     }
     device.close(open);
     assert_eq!(device.stats().user_ranges, 0);
+}
+
+#[test]
+fn what_is_purged_is_unbound_first_and_cannot_be_bound_again() {
+    let (world, mut device, open) = empty();
+    let new = |device: &mut TestDevice| device.create(open, BYTES, CreateInfo::default());
+    let (handle, _) = new(&mut device).unwrap();
+    for place in [place(0, 0), place(1, 8)] {
+        device.vm_bind(open, PID, handle, place, None).unwrap();
+    }
+    device.advise(open, handle, Advice::DontNeed).unwrap();
+    let mut limits = *device.limits();
+    limits.uid = pages(PAGES);
+    device.set_limits(limits);
+    world.0.borrow_mut().deeds.clear();
+    new(&mut device).unwrap();
+    assert_eq!(device.stats().purges.objects, 1);
+    let [space, other] = [SpaceId(0), SpaceId(1)];
+    let expected = [
+        Deed::Clear(space, 0),
+        Deed::Clear(other, 8 * PAGE_SIZE),
+        Deed::Flush(space),
+        Deed::Flush(other),
+    ];
+    assert_eq!(world.0.borrow().deeds, expected);
+    assert_eq!(device.stats().bindings, 0);
+    let again = device.vm_bind(open, PID, handle, place(0, 0), None);
+    assert_eq!(again, Err(Error::Purged));
+}
+
+#[test]
+fn a_clients_own_pages_are_advised_about_and_never_purged() {
+    let mut held = held();
+    let advised = held.device.advise(held.open, held.handle, Advice::DontNeed);
+    assert_eq!(advised, Ok(true));
+    held.device
+        .unmap(Mapper::Node(held.open), held.offset, PAGE_SIZE);
+    assert_eq!(held.device.stats().purgeable, pages(0));
+    let advised = held.device.advise(held.open, held.handle, Advice::WillNeed);
+    assert_eq!(advised, Ok(true), "revoked is not purged");
 }

@@ -56,6 +56,16 @@ impl World {
         self.live.insert(self.last_set, owner);
         UserSet::new(self.last_set, pages)
     }
+
+    /// That no GPU finds any page of a set, nor may remember one.
+    fn assert_unfound(&self, set: u64) {
+        assert_eq!(self.dirty, [false; 2], "given back before the flush");
+        let frames = set << 32..(set + 1) << 32;
+        for space in &self.gpu {
+            let found = space.values().any(|(frame, _)| frames.contains(frame));
+            assert!(!found, "given back while a GPU finds it");
+        }
+    }
 }
 
 /// A page's frame: no two pages of any sets have the same.
@@ -90,7 +100,9 @@ impl PageSource for Shared {
     }
 
     fn free(&mut self, _: Uid, set: PageSet) {
-        assert!(self.0.borrow_mut().own_sets.remove(&set.key()));
+        let mut world = self.0.borrow_mut();
+        assert!(world.own_sets.remove(&set.key()));
+        world.assert_unfound(set.key());
     }
 
     fn user_window(&mut self, set: &UserSet) -> Result<WindowAddr, NotReady> {
@@ -123,12 +135,7 @@ impl PageSource for Shared {
             Some(owner),
             "released twice, or for somebody else"
         );
-        assert_eq!(world.dirty, [false; 2], "released before the flush");
-        let frames = set.key() << 32..(set.key() + 1) << 32;
-        for space in &world.gpu {
-            let found = space.values().any(|(frame, _)| frames.contains(frame));
-            assert!(!found, "released while a GPU finds it");
-        }
+        world.assert_unfound(set.key());
         world.deeds.push(Deed::Release(set.key()));
     }
 }
