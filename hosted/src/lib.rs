@@ -100,6 +100,7 @@
 pub mod client;
 mod flags;
 mod kernel;
+mod left;
 mod memfd;
 pub mod pages;
 mod proto;

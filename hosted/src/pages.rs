@@ -10,7 +10,8 @@
 //! taken over are in memory files, too (`user`).
 //!
 //! A daemon asks [`MemfdPages::finished`] what is done, and can be told when to ask
-//! ([`MemfdPages::set_notify`]).
+//! ([`MemfdPages::set_notify`]). While there are sets, it is also told every now and then to look
+//! how much memory the machine has left.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,6 +29,7 @@ use nix::errno::Errno;
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::left::Watch;
 use crate::memfd::{self, FdBudget, Memfd, Window};
 use crate::user::sets::UserSets;
 use crate::user::uffd;
@@ -63,6 +65,9 @@ pub struct MemfdPages {
     done: Receiver<Done>,
     notify: Arc<Mutex<Option<Notify>>>,
     user: UserSets,
+    watch: Watch,
+    /// Pages that the machine has left: what was seen last, and what was given back since.
+    left: Option<PageCount>,
 }
 
 /// A live page set.
@@ -114,6 +119,8 @@ impl MemfdPages {
         thread::Builder::new()
             .name("memory files".to_owned())
             .spawn(move || work(&to_do, &finished, &worker_notify))?;
+        let watch_notify = notify.clone();
+        let watch = Watch::start(move || tell(&watch_notify))?;
         Ok(Self {
             sets: HashMap::new(),
             next_page: 0,
@@ -125,6 +132,8 @@ impl MemfdPages {
             done,
             user: UserSets::new(notify.clone())?,
             notify,
+            watch,
+            left: None,
         })
     }
 
@@ -157,6 +166,9 @@ impl MemfdPages {
     /// Adds to `tickets` what was finished since the last call.
     pub fn finished(&mut self, tickets: &mut Vec<Ticket>) {
         self.user.finished(tickets);
+        if let Some(left) = self.watch.take() {
+            self.left = Some(left);
+        }
         while let Ok(done) = self.done.try_recv() {
             tickets.push(done.ticket);
             // A set that was freed meanwhile has no use for its file.
@@ -311,6 +323,9 @@ impl PageSource for MemfdPages {
             window,
             state,
         };
+        if self.sets.is_empty() {
+            self.watch.watch(true);
+        }
         self.sets.insert(first, made);
         Ok(set)
     }
@@ -352,12 +367,24 @@ impl PageSource for MemfdPages {
         let Some(freed) = self.sets.remove(&set.key()) else {
             return;
         };
+        if self.sets.is_empty() {
+            self.watch.watch(false);
+            self.left = None;
+        }
         match freed.state {
-            SetState::Ready(_) => memfd::withdraw(freed.window),
+            SetState::Ready(_) => {
+                memfd::withdraw(freed.window);
+                let more = |left: PageCount| left.checked_add(set.pages());
+                self.left = self.left.and_then(more);
+            }
             SetState::Making(_) => {}
             SetState::Untouched | SetState::Failed(_) => return,
         }
         self.one_file_less(freed.owner);
+    }
+
+    fn left(&self) -> Option<PageCount> {
+        self.left
     }
 
     fn user_window(&mut self, set: &UserSet) -> Result<WindowAddr, NotReady> {
@@ -423,10 +450,14 @@ fn work(to_do: &Work<Job>, finished: &Sender<Done>, notify: &Mutex<Option<Notify
         if finished.send(done).is_err() {
             return;
         }
-        let notify = notify.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(notify) = notify.as_ref() {
-            notify();
-        }
+        tell(notify);
+    }
+}
+
+fn tell(notify: &Mutex<Option<Notify>>) {
+    let notify = notify.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(notify) = notify.as_ref() {
+        notify();
     }
 }
 
@@ -523,13 +554,35 @@ mod tests {
             counted.fetch_add(1, Ordering::SeqCst);
         }));
         let set = pages.allocate(request(1)).unwrap();
-        let _ = pages.window(&set);
-        while calls.load(Ordering::SeqCst) == 0 {
-            thread::yield_now();
+        let Err(NotReady::Wait(ticket)) = pages.window(&set) else {
+            panic!("the first use must wait");
+        };
+        // It is also called to look at the memory that is left: only calls lead on.
+        let (mut tickets, mut seen) = (Vec::new(), 0);
+        while tickets.is_empty() {
+            while calls.load(Ordering::SeqCst) == seen {
+                thread::yield_now();
+            }
+            seen = calls.load(Ordering::SeqCst);
+            pages.finished(&mut tickets);
         }
-        let mut tickets = Vec::new();
-        pages.finished(&mut tickets);
-        assert_eq!(tickets.len(), 1);
+        assert_eq!(tickets, [ticket]);
+    }
+
+    #[test]
+    fn while_there_are_sets_it_is_known_what_the_machine_has_left() {
+        let mut pages = MemfdPages::new().unwrap();
+        let (told, heard) = channel();
+        pages.set_notify(Box::new(move || told.send(()).unwrap_or_default()));
+        assert_eq!(pages.left(), None);
+        let set = pages.allocate(request(1)).unwrap();
+        while pages.left().is_none() {
+            heard.recv().unwrap();
+            pages.finished(&mut Vec::new());
+        }
+        assert!(pages.left() < Some(pages.capacity()));
+        pages.free(Uid(1000), set);
+        assert_eq!(pages.left(), None);
     }
 
     #[test]
