@@ -4,10 +4,13 @@
 //! An arena belongs to one user and one kind of memory for as long as it is mapped, so that pages
 //! go from one user to another through the kernel only. Pages are handed out clean: fresh ones
 //! are, and what comes back is cleared before it is free again. An arena of which nothing is
-//! used any more goes back to the kernel after a while.
+//! used any more goes back to the kernel after a while, or at once where memory is short
+//! (`idle`).
+
+mod idle;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -167,6 +170,8 @@ pub enum Done {
     },
     /// [`Job::WakeAt`].
     Awake,
+    /// The machine has so many pages left.
+    Left(u64),
 }
 
 /// An arena that has been mapped, every page of it backed, clean, and never moved again.
@@ -185,6 +190,8 @@ struct Arena {
     runs: Vec<(u64, PhysAddr, u64)>,
     used: u64,
     clearing: u64,
+    /// Until then it is kept for who asked for it, used or not.
+    awaited_until: Duration,
 }
 
 #[derive(Default)]
@@ -204,7 +211,16 @@ pub struct Books {
     /// Arenas of which nothing is used, and since when.
     idle: BTreeMap<u64, Duration>,
     idle_for: Duration,
-    wake_is_due: bool,
+    /// Arenas of which nothing is used any more, and not all is cleared.
+    vacated: BTreeSet<u64>,
+    /// Pages in arenas of which nothing is used, cleared or not.
+    unused: u64,
+    /// Pages that the machine had left when it was last looked at, with what went back since.
+    left: Option<u64>,
+    /// When the worker is to report.
+    alarm: Option<Duration>,
+    /// When it did last.
+    now: Duration,
     next_ticket: u64,
     jobs: Vec<Job>,
 }
@@ -217,7 +233,11 @@ impl Books {
             arenas: BTreeMap::new(),
             idle: BTreeMap::new(),
             idle_for,
-            wake_is_due: false,
+            vacated: BTreeSet::new(),
+            unused: 0,
+            left: None,
+            alarm: None,
+            now: Duration::ZERO,
             next_ticket: 0,
             jobs: Vec::new(),
         }
@@ -249,7 +269,10 @@ impl Books {
             && pages >= least
         {
             books.failed = None;
-            return Err(reason);
+            let awaited = self.on_its_way(class);
+            let out_of_memory = reason == NotReady::OutOfMemory;
+            let wait = awaited.filter(|_| out_of_memory).map(NotReady::Wait);
+            return Err(wait.unwrap_or(reason));
         }
         // The one range under way that would do; if it does not in the end, the next try grows.
         let enough = |&(_, &cleared): &(&Ticket, &u64)| cleared >= pages;
@@ -286,9 +309,14 @@ impl Books {
     fn hand_out(&mut self, span: Span) -> Result<PageSet, NotReady> {
         let failed = NotReady::Refused(PlatformError::Failed);
         let arena = self.arena_of(span.first).ok_or(failed)?;
+        let was_unused = arena.used == 0;
         arena.used += span.pages;
-        let (start, extents) = (arena.span.first, arena.extents(span));
-        self.idle.remove(&start);
+        let (whole, extents) = (arena.span, arena.extents(span));
+        if was_unused {
+            self.idle.remove(&whole.first);
+            self.vacated.remove(&whole.first);
+            self.unused -= whole.pages;
+        }
         PageSet::new(span.first * PAGE_SIZE, extents.ok_or(failed)?).ok_or(failed)
     }
 
@@ -303,7 +331,11 @@ impl Books {
         }
         arena.used -= span.pages;
         arena.clearing += span.pages;
-        let class = arena.class;
+        let (class, whole, is_unused) = (arena.class, arena.span, arena.used == 0);
+        if is_unused {
+            self.vacated.insert(whole.first);
+            self.unused += whole.pages;
+        }
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         let books = self.classes.entry(class).or_default();
@@ -326,6 +358,7 @@ impl Books {
     /// Takes in what the worker has done, at `now` (since the machine's start); the ticket that
     /// is finished by it.
     pub fn finish(&mut self, done: Done, now: Duration) -> Option<Ticket> {
+        self.now = now;
         match done {
             Done::Grown {
                 class,
@@ -346,8 +379,11 @@ impl Books {
                 Some(ticket)
             }
             Done::Awake => {
-                self.wake_is_due = false;
-                self.retire(now);
+                self.awake(now);
+                None
+            }
+            Done::Left(pages) => {
+                self.left = Some(pages);
                 None
             }
         }
@@ -367,12 +403,14 @@ impl Books {
             runs,
             used: 0,
             clearing: 0,
+            awaited_until: now.saturating_add(idle::PERIOD),
         };
         self.arenas.insert(span.first, arena);
         let books = self.classes.entry(class).or_default();
         let bounds = (span.first, span.end());
         books.free.put(span.first, span.pages, bounds);
         // Whoever asked may have gone meanwhile.
+        self.unused += span.pages;
         self.note_idle(span.first, now);
     }
 
@@ -388,43 +426,8 @@ impl Books {
         let bounds = (whole.first, whole.end());
         books.free.put(span.first, span.pages, bounds);
         if is_idle {
+            self.vacated.remove(&whole.first);
             self.note_idle(whole.first, now);
-        }
-    }
-
-    fn note_idle(&mut self, arena: u64, now: Duration) {
-        self.idle.insert(arena, now);
-        if !self.wake_is_due {
-            self.wake_is_due = true;
-            self.jobs
-                .push(Job::WakeAt(now.saturating_add(self.idle_for)));
-        }
-    }
-
-    /// Gives back what has been idle for long enough.
-    fn retire(&mut self, now: Duration) {
-        let due = |since: Duration| since.saturating_add(self.idle_for);
-        let old: Vec<u64> = self
-            .idle
-            .iter()
-            .filter(|&(_, &since)| due(since) <= now)
-            .map(|(&arena, _)| arena)
-            .collect();
-        for start in old {
-            self.idle.remove(&start);
-            let Some(arena) = self.arenas.get(&start) else {
-                continue;
-            };
-            let (class, span) = (arena.class, arena.span);
-            let books = self.classes.entry(class).or_default();
-            if books.free.take_exactly(span.first, span.pages) {
-                self.arenas.remove(&start);
-                self.jobs.push(Job::Unmap(span));
-            }
-        }
-        if let Some(next) = self.idle.values().copied().map(due).min() {
-            self.wake_is_due = true;
-            self.jobs.push(Job::WakeAt(next));
         }
     }
 

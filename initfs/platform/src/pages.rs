@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use gem::pages::{Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket};
-use gem::units::{Uid, WindowAddr};
+use gem::units::{PageCount, Uid, WindowAddr};
 use gem::user::{UserFault, UserRange, UserSet};
 use syscall::error::Result;
 
@@ -188,6 +188,16 @@ impl PageSource for Pages {
     fn free(&mut self, _: Uid, set: PageSet) {
         self.books.free(&set);
         self.send();
+    }
+
+    fn left(&self) -> Option<PageCount> {
+        self.books.left().and_then(PageCount::new)
+    }
+
+    fn give_back(&mut self) -> PageCount {
+        let pages = self.books.give_back();
+        self.send();
+        PageCount::new(pages).unwrap_or(PageCount::MAX)
     }
 
     fn user_window(&mut self, set: &UserSet) -> core::result::Result<WindowAddr, NotReady> {

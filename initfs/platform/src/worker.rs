@@ -163,11 +163,20 @@ impl Worker {
     fn ring(&mut self) {
         let now = Instant::now().since_start();
         if self.alarm.take_if(|alarm| *alarm <= now).is_some() {
+            self.look();
             self.link.report(Done::Awake);
         }
         while let Some(due) = self.alarms.iter().position(|&(at, _)| at <= now) {
             let (_, alarm) = self.alarms.swap_remove(due);
             alarm();
+        }
+    }
+
+    /// Adds what the machine has left to the next report.
+    fn look(&mut self) {
+        if let Ok(free) = self.memory.free_pages() {
+            let left = free.saturating_sub(self.link.promised.load(Relaxed));
+            self.link.done.push(Done::Left(left));
         }
     }
 
@@ -206,12 +215,15 @@ impl Worker {
                     };
                     self.tasks.push(class.owner(), Task::Grow(growth));
                 }
-                Err(errno) => self.link.report(Done::Grown {
-                    class,
-                    least,
-                    ticket,
-                    arena: Err(errno),
-                }),
+                Err(errno) => {
+                    self.look();
+                    self.link.report(Done::Grown {
+                        class,
+                        least,
+                        ticket,
+                        arena: Err(errno),
+                    });
+                }
             },
         }
     }
@@ -287,6 +299,7 @@ impl Worker {
                 Err(errno)
             }
         };
+        self.look();
         self.link.report(Done::Grown {
             class: growth.class,
             least: growth.least,

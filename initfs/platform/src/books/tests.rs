@@ -16,6 +16,8 @@ struct Rig {
     alarm: Option<Duration>,
     /// Grown arenas have runs of so many pages.
     run: u64,
+    /// Whether the machine has no memory.
+    full: bool,
 }
 
 impl Rig {
@@ -28,6 +30,7 @@ impl Rig {
             now: Duration::ZERO,
             alarm: None,
             run: u64::MAX,
+            full: false,
         }
     }
 
@@ -78,7 +81,11 @@ impl Rig {
                     class,
                     least,
                     ticket,
-                    arena: Ok(self.map(pages)),
+                    arena: if self.full {
+                        Err(ENOMEM)
+                    } else {
+                        Ok(self.map(pages))
+                    },
                 },
                 Job::Clear { span, ticket, .. } => Done::Cleared { span, ticket },
                 Job::Unmap(span) => {
@@ -267,4 +274,115 @@ fn a_set_from_elsewhere_is_left_alone() {
     rig.books.free(&PageSet::new(0x10, extent.clone()).unwrap());
     rig.books.free(&PageSet::new(set.key(), extent).unwrap());
     assert!(rig.pending().is_empty());
+}
+
+#[test]
+fn where_memory_is_short_what_nobody_uses_goes_back_at_once() {
+    let mut rig = Rig::new();
+    let [used, unused] = [ROOT, USER].map(|user| rig.get(user, 7));
+    rig.work();
+    rig.books.free(&unused);
+    assert_eq!(rig.books.give_back(), 0, "it is not clean yet");
+    rig.work();
+    rig.pass(Duration::from_secs(1));
+    assert_eq!(rig.books.give_back(), ARENA_PAGES);
+    assert_eq!(rig.books.give_back(), 0);
+    rig.work();
+    let first = span_of(&unused).first;
+    let pages = ARENA_PAGES;
+    assert_eq!(rig.unmapped, [Span { first, pages }]);
+    assert_eq!(rig.books.mapped(), ARENA_PAGES);
+    rig.books.free(&used);
+}
+
+#[test]
+fn a_new_arena_waits_for_who_asked_for_it() {
+    let mut rig = Rig::new();
+    rig.ask(USER, 7).unwrap_err();
+    rig.work();
+    assert_eq!(rig.books.give_back(), 0);
+    let set = rig.ask(USER, 7).unwrap();
+    rig.books.free(&set);
+    rig.work();
+    rig.pass(idle::PERIOD);
+    assert_eq!(rig.books.give_back(), ARENA_PAGES, "not for ever");
+}
+
+#[test]
+fn what_is_left_counts_what_is_on_its_way_back() {
+    let mut rig = Rig::new();
+    let look = |rig: &mut Rig, left| rig.books.finish(Done::Left(left), rig.now);
+    look(&mut rig, 3000);
+    assert_eq!(rig.books.left(), None, "none of it is here");
+    let set = rig.get(USER, 7);
+    rig.work();
+    look(&mut rig, 2000);
+    assert_eq!(rig.books.left(), Some(2000));
+    rig.books.free(&set);
+    assert_eq!(rig.books.left(), Some(2000 + ARENA_PAGES));
+    rig.work();
+    assert_eq!(rig.books.left(), Some(2000 + ARENA_PAGES));
+    let again = rig.get(USER, 1);
+    assert_eq!(rig.books.left(), Some(2000));
+    let _other = rig.get(ROOT, 1);
+    rig.books.free(&again);
+    rig.work();
+    rig.pass(IDLE);
+    rig.books.give_back();
+    assert_eq!(rig.books.left(), Some(2000 + ARENA_PAGES), "it has gone");
+}
+
+#[test]
+fn who_finds_no_memory_waits_for_what_is_on_its_way() {
+    let mut rig = Rig::new();
+    let [mine, yours] = [ROOT, USER].map(|user| rig.get(user, ARENA_PAGES));
+    let more = rig.get(USER, ARENA_PAGES);
+    rig.work();
+    rig.full = true;
+    // All but what is being cleared is done; that is in the queue.
+    let no_memory = |rig: &mut Rig| {
+        assert!(matches!(rig.ask(USER, 600), Err(NotReady::Wait(_))));
+        rig.jobs.extend(rig.books.take_jobs());
+        let is_growth = |job: &mut Job| matches!(job, Job::Grow { .. });
+        let growth: Vec<_> = rig.jobs.extract_if(.., is_growth).collect();
+        let rest = core::mem::replace(&mut rig.jobs, growth);
+        rig.round(&mut Vec::new());
+        rig.jobs = rest;
+        rig.ask(USER, 600)
+    };
+    rig.books.free(&mine);
+    let Err(NotReady::Wait(clean)) = no_memory(&mut rig) else {
+        panic!("somebody else's memory goes back when it is clean");
+    };
+    assert_eq!(rig.work(), [clean]);
+    assert_eq!(no_memory(&mut rig), Err(NotReady::OutOfMemory));
+    rig.pass(Duration::from_secs(1));
+    assert_eq!(rig.books.give_back(), ARENA_PAGES);
+    rig.work();
+    // One's own is of use where it is.
+    rig.books.free(&yours);
+    let Err(NotReady::Wait(clean)) = no_memory(&mut rig) else {
+        panic!("one's own memory can be used when it is clean");
+    };
+    assert_eq!(rig.work(), [clean]);
+    assert_eq!(no_memory(&mut rig), Err(NotReady::OutOfMemory));
+    rig.books.free(&more);
+}
+
+#[test]
+fn while_there_is_an_arena_the_machine_is_looked_at() {
+    let mut rig = Rig::new();
+    rig.work();
+    assert_eq!(rig.alarm, None);
+    let set = rig.get(USER, 7);
+    rig.work();
+    for _ in 0..20 {
+        assert_eq!(rig.alarm, Some(rig.now + idle::PERIOD));
+        rig.pass(idle::PERIOD);
+    }
+    rig.books.free(&set);
+    rig.work();
+    rig.pass(IDLE);
+    assert_eq!(rig.alarm, None);
+    assert_eq!(rig.books.mapped(), 0);
 }

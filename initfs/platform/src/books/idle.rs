@@ -1,0 +1,102 @@
+//! What nobody uses, and how much the machine has left.
+//!
+//! An arena of which nothing is used is kept for whoever asks next, and goes back to the kernel
+//! after a while; at once where memory is short, which the books do not know, but are told. While
+//! there is any arena, the worker reports every now and then what the machine has left.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use gem::pages::Ticket;
+
+use super::{Books, Class, Job};
+
+/// Between two looks at what the machine has left.
+pub(super) const PERIOD: Duration = Duration::from_millis(500);
+
+impl Books {
+    /// How many pages the machine has left, with those that are on their way back to it. `None`
+    /// before it was looked at, and while nothing of it is here.
+    pub fn left(&self) -> Option<u64> {
+        let left = self.left.filter(|_| !self.arenas.is_empty())?;
+        Some(left.saturating_add(self.unused))
+    }
+
+    /// Gives back at once what nobody uses; how many pages. An arena that has just been made is
+    /// left to those who asked for it and have not come yet: they would have to ask again, and
+    /// might never meet it.
+    pub fn give_back(&mut self) -> u64 {
+        let before = self.unused;
+        self.retire_if(|books, start, _| {
+            let arena = books.arenas.get(&start);
+            arena.is_some_and(|arena| arena.awaited_until <= books.now)
+        });
+        before - self.unused
+    }
+
+    /// What to wait for where there is no memory for this class: something is being cleared that
+    /// it can use, or that goes back to the kernel then.
+    pub(super) fn on_its_way(&self, class: Class) -> Option<Ticket> {
+        let vacated = self
+            .vacated
+            .first()
+            .and_then(|arena| self.arenas.get(arena));
+        [Some(class), vacated.map(|arena| arena.class)]
+            .into_iter()
+            .flatten()
+            .find_map(|class| self.classes.get(&class)?.clearing.last_key_value())
+            .map(|(&ticket, _)| ticket)
+    }
+
+    /// Nothing of this arena is used, from now on.
+    pub(super) fn note_idle(&mut self, arena: u64, now: Duration) {
+        self.idle.insert(arena, now);
+        self.set_alarm(now, Some(now));
+    }
+
+    /// The alarm has rung: gives back what has been idle for long enough.
+    pub(super) fn awake(&mut self, now: Duration) {
+        self.alarm = None;
+        self.retire_if(|books, _, since| since.saturating_add(books.idle_for) <= now);
+        self.set_alarm(now, self.idle.values().min().copied());
+    }
+
+    fn retire_if(&mut self, is_due: impl Fn(&Self, u64, Duration) -> bool) {
+        let idle = self.idle.iter();
+        let due = idle.filter(|&(&arena, &since)| is_due(self, arena, since));
+        let due: Vec<u64> = due.map(|(&arena, _)| arena).collect();
+        for arena in due {
+            self.retire(arena);
+        }
+    }
+
+    fn retire(&mut self, start: u64) {
+        self.idle.remove(&start);
+        let Some(arena) = self.arenas.get(&start) else {
+            return;
+        };
+        let (class, span) = (arena.class, arena.span);
+        let books = self.classes.entry(class).or_default();
+        if books.free.take_exactly(span.first, span.pages) {
+            self.arenas.remove(&start);
+            self.unused -= span.pages;
+            self.left = self.left.map(|left| left.saturating_add(span.pages));
+            self.jobs.push(Job::Unmap(span));
+        }
+    }
+
+    /// Has the worker report when what is idle since then has been so for long enough, or when it
+    /// is time to look at what is left. Of two alarms the earlier one rings.
+    fn set_alarm(&mut self, now: Duration, idle_since: Option<Duration>) {
+        if self.arenas.is_empty() {
+            return;
+        }
+        let look = now.saturating_add(PERIOD);
+        let due = idle_since.map(|since| since.saturating_add(self.idle_for));
+        let next = due.map_or(look, |due| due.min(look));
+        if self.alarm.is_none_or(|alarm| next < alarm) {
+            self.alarm = Some(next);
+            self.jobs.push(Job::WakeAt(next));
+        }
+    }
+}
