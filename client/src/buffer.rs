@@ -5,7 +5,7 @@
 
 use alloc::sync::Arc;
 
-use gem_wire::native::Call;
+use gem_wire::native::{Advice, Call};
 use libredox::Fd;
 
 use crate::PAGE_SIZE;
@@ -103,7 +103,8 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// ENOMEM, EMFILE at the limits; ENODEV for a buffer that is a device's own memory.
+    /// ENOMEM, EMFILE at the limits; ENODEV for a buffer that is a device's own memory; EFAULT for
+    /// one that has lost its memory ([`Buffer::advise`]).
     pub fn map(&self) -> Result<Mapping> {
         let offset = self.map_offset()?;
         Mapping::new(self.node.fd(), offset, self.size(), Rights::ReadWrite)
@@ -122,6 +123,20 @@ impl Buffer {
         let fd = libredox::call::dup(self.node.fd(), path);
         fd.map(|fd| ObjectFd::from_fd(Fd::new(fd)))
             .map_err(Error::of("export a buffer"))
+    }
+
+    /// Says whether the buffer's contents are worth keeping, for all who hold it. What is not needed
+    /// and not mapped by anybody may lose its memory when that runs short; it is charged less then,
+    /// too. Whether the buffer has its memory still: once it has lost it, it never has any again
+    /// (mapping and reading answer EFAULT), and a new buffer has to be made.
+    ///
+    /// # Errors
+    ///
+    /// ENODEV where the server is gone.
+    pub fn advise(&self, advice: Advice) -> Result<bool> {
+        let handle = self.handle;
+        let call = Call::Advise { handle, advice };
+        Ok(self.node.call("advise about a buffer", call)? != 0)
     }
 
     /// Drops the handle, and says whether that worked.

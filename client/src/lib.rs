@@ -68,7 +68,7 @@ pub use error::{Error, Result};
 pub use events::Events;
 pub use gem_wire::event::{Event, Pressure};
 pub use gem_wire::limit::{Limit, Unit};
-pub use gem_wire::native::Features;
+pub use gem_wire::native::{Advice, Features};
 pub use mapping::Mapping;
 pub use object_fd::{ObjectFd, Rights};
 pub use userptr::{Register, Userptr};

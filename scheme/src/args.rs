@@ -70,6 +70,11 @@ pub struct Serve {
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=MAX_OBJECT_MIB))]
     pub max_object: Option<u64>,
 
+    /// Memory to leave to the machine, in MiB: where there is less, buffers that nobody needs are
+    /// purged [default: a sixteenth of the machine's]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=MAX_MIB))]
+    pub keep_free: Option<u64>,
+
     /// Most handles of one open node
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_HANDLES))]
     pub max_handles: Option<u32>,
@@ -86,7 +91,14 @@ impl Serve {
     pub fn config(&self, memory: PageCount) -> Result<Config> {
         let mut limits = Limits::for_memory(memory);
         if let Some(total) = mebibytes(self.max_memory)? {
-            limits = Limits::for_clients(total);
+            let keep_free = limits.keep_free;
+            limits = Limits {
+                keep_free,
+                ..Limits::for_clients(total)
+            };
+        }
+        if let Some(keep_free) = mebibytes(self.keep_free)? {
+            limits.keep_free = keep_free;
         }
         if let Some(uid) = mebibytes(self.max_memory_per_user)? {
             limits.uid = uid;

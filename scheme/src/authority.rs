@@ -41,6 +41,7 @@ impl Right {
             | Size { .. }
             | Import
             | Userptr { .. }
+            | Advise { .. }
             | GetLimit { .. } => Self::Every,
             SetLimit { .. } | Revoke { .. } => Self::Root,
             Flink { .. } | Open { .. } => Self::Names,
@@ -53,7 +54,9 @@ impl Right {
     pub fn of_drm(call: &drm::Call) -> Self {
         use drm::Call::*;
         match call {
-            Version(_) | GetCap(_) | GemClose(_) | PrimeFdToHandle | Userptr(_) => Self::Every,
+            Version(_) | GetCap(_) | GemClose(_) | PrimeFdToHandle | Madvise(_) | Userptr(_) => {
+                Self::Every
+            }
             GetUnique(_) | GetClient(_) | SetClientCap(_) | GetMagic(_) | CreateDumb(_)
             | MapDumb(_) | DestroyDumb(_) => Self::Primary,
             GemFlink(_) | GemOpen(_) => Self::Names,

@@ -36,7 +36,8 @@ pub trait Platform {
     fn identity(&mut self, pid: Pid) -> Option<Identity>;
 
     /// Adds to `tickets` what `pages` has finished since the last call. The platform promises a
-    /// [`crate::sqe::KICK`] call after each time there is something to fetch.
+    /// [`crate::sqe::KICK`] call after each time there is something to fetch, and every now and
+    /// then while clients have memory, so that the server looks how much the machine has left.
     fn finished(&mut self, pages: &mut Self::Pages, tickets: &mut Vec<Ticket>);
 
     // What follows is about clients' own pages. A platform that does not take them over needs

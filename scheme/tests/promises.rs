@@ -29,7 +29,9 @@ use syscall::data::Map;
 use syscall::flag::MapFlags;
 
 /// Small enough for the promises about limits to reach them.
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 8] = [
+    "--keep-free",
+    "1",
     "--max-memory",
     "64",
     "--max-object",

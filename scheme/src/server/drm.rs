@@ -7,12 +7,14 @@
 use gem::OpenId;
 use gem::units::Pid;
 use gem_wire::drm::{
-    Auth, Call, Cap, Client, CreateDumb, DestroyDumb, GemClose, GemFlink, GemOpen, MapDumb,
-    SetVersion, Unique, Version, cap,
+    Auth, Call, Cap, Client, CreateDumb, DestroyDumb, GemClose, GemFlink, GemOpen, Madvise,
+    MapDumb, SetVersion, Unique, Version, cap,
 };
+use gem_wire::native::Advice;
 use syscall::error::{EINVAL, EOPNOTSUPP};
 use zerocopy::{Immutable, IntoBytes};
 
+use super::native::as_meant;
 use super::{Reply, Server, Stop, handle, handle_to_close, name};
 use crate::answer::{Answer, Errno};
 use crate::authority::Right;
@@ -83,6 +85,7 @@ impl<P: Platform> Server<P> {
                 Ok(Answer::DONE)
             }
             Call::Userptr(asked) => put(payload, self.claim_drm(open, caller, asked)?),
+            Call::Madvise(asked) => self.madvise(open, asked, payload),
             Call::CreateDumb(asked) => self.create_dumb(open, asked, payload),
             Call::MapDumb(asked) => {
                 let offset = self.device.map_offset(open, handle(asked.handle)?)?.get();
@@ -107,6 +110,13 @@ impl<P: Platform> Server<P> {
             ..asked
         };
         put(payload, answer)
+    }
+
+    fn madvise(&mut self, open: OpenId, asked: Madvise, payload: &mut Payload) -> Reply {
+        let advice = Advice::from_number(asked.madv.into()).ok_or(Errno(EINVAL))?;
+        let handle = handle(asked.handle)?;
+        let retained = self.device.advise(open, handle, as_meant(advice))?.into();
+        put(payload, Madvise { retained, ..asked })
     }
 
     fn get_client(&self, open: OpenId, asked: Client, payload: &mut Payload) -> Reply {

@@ -7,14 +7,14 @@ use core::fmt::{Display, Write};
 
 use gem::pages::Caching;
 use gem::units::PageCount;
-use gem::{Account, Node, ObjectView, OpenStats, Stats};
+use gem::{Account, Advice, Node, ObjectView, OpenStats, Stats};
 use gem_wire::limit::Limit;
 
 use super::rule;
 
 /// The columns of [`object`].
 pub(super) const OBJECTS: &str =
-    "object pages owner caching handles holders fds mapped name offset extents first\n";
+    "object pages owner caching handles holders fds mapped name offset extents first advice\n";
 
 /// Totals, what the reader's user has of them, and limits.
 pub(super) fn stats(stats: &Stats, reader: &Account, files: usize, waiting: usize) -> String {
@@ -32,6 +32,10 @@ pub(super) fn stats(stats: &Stats, reader: &Account, files: usize, waiting: usiz
         ("mapped-pages", stats.mapped.get()),
         ("userptr-ranges", stats.user_ranges.into()),
         ("userptr-pages", stats.user_pages.get()),
+        ("purgeable-pages", stats.purgeable.get()),
+        ("purged-objects", stats.purges.objects as u64),
+        ("purged-pages", stats.purges.pages),
+        ("memory-pressure", stats.pressure as u64),
         ("uid", reader.uid.0.into()),
         ("uid-opens", reader.opens.into()),
         ("uid-objects", reader.objects.into()),
@@ -64,6 +68,7 @@ pub(super) fn client(stats: &OpenStats) -> String {
     memory(&mut text, "shared", stats.usage.shared);
     memory(&mut text, "resident", stats.usage.resident);
     memory(&mut text, "active", stats.usage.active);
+    memory(&mut text, "purgeable", stats.usage.purgeable);
     if let Some(identity) = stats.identity {
         line(&mut text, "gem-pid", identity.pid);
         line(&mut text, "gem-uid", identity.uid);
@@ -81,6 +86,7 @@ pub(super) fn client(stats: &OpenStats) -> String {
         line(&mut text, "gem-uid-objects", account.objects);
         line(&mut text, "gem-uid-memory-pages", account.memory);
         line(&mut text, "gem-uid-mapped-pages", account.mapped);
+        line(&mut text, "gem-uid-purgeable-pages", stats.purgeable_of_uid);
     }
     text
 }
@@ -109,6 +115,12 @@ pub(super) fn object(text: &mut String, object: &ObjectView, physical: bool) {
     column(text, physical.then_some(object.extents));
     let first = object.first.filter(|_| physical);
     column(text, first.map(|first| hexadecimal(first.start.get())));
+    let advice = match (object.is_purged, object.advice) {
+        (true, _) => "purged",
+        (false, Advice::WillNeed) => "needed",
+        (false, Advice::DontNeed) => "unneeded",
+    };
+    column(text, Some(advice));
     text.push('\n');
 }
 

@@ -78,6 +78,7 @@ impl From<gem::Error> for Stop {
     fn from(error: gem::Error) -> Self {
         match error {
             gem::Error::NotReady(ticket) => Self::Wait(Cause::Finished(ticket)),
+            gem::Error::Unfinished => Self::Turn,
             error => {
                 log::debug!("refused: {error}");
                 Self::Refused(error.into())
@@ -284,6 +285,7 @@ impl<P: Platform> Server<P> {
                 let pages = self.device.source_mut();
                 self.platform.finished(pages, &mut self.news.finished);
                 self.settle_abandoned();
+                self.device.relieve()?;
                 Ok(Answer::DONE)
             }
             Operation::Shutdown => {

@@ -7,7 +7,7 @@
 use gem::units::{Handle, PageCount, Pid};
 use gem::{CreateInfo, OpenId};
 use gem_wire::limit::Limit;
-use gem_wire::native::{Call, CreateFlags, Features, Hello, Sized, VERSION};
+use gem_wire::native::{Advice, Call, CreateFlags, Features, Hello, Sized, VERSION};
 use gem_wire::path::Export;
 use syscall::error::{EBADF, EINVAL};
 
@@ -22,7 +22,8 @@ use gem::pages::Caching;
 const FEATURES: Features = Features::BUFFERS
     .union(Features::NAMES)
     .union(Features::PRIME)
-    .union(Features::EVENTS);
+    .union(Features::EVENTS)
+    .union(Features::ADVICE);
 
 impl<P: Platform> Server<P> {
     pub(super) fn native(&mut self, open: OpenId, caller: Pid, call: Call) -> Reply {
@@ -53,6 +54,13 @@ impl<P: Platform> Server<P> {
                 self.authenticate(magic)?;
                 0
             }
+            Call::Advise {
+                handle: raw,
+                advice,
+            } => self
+                .device
+                .advise(open, handle(raw)?, as_meant(advice))?
+                .into(),
             Call::GetLimit { limit } => Limit::pack(rule::get(self.device.limits(), limit)),
             Call::SetLimit { limit, value } => {
                 self.set_limit(limit, value)?;
@@ -124,6 +132,13 @@ impl<P: Platform> Server<P> {
     pub(super) fn authenticate(&mut self, magic: u32) -> Result<(), Stop> {
         let magic = gem::Magic::new(magic).ok_or(Errno(EINVAL))?;
         Ok(self.device.authenticate(magic)?)
+    }
+}
+
+pub(super) fn as_meant(advice: Advice) -> gem::Advice {
+    match advice {
+        Advice::WillNeed => gem::Advice::WillNeed,
+        Advice::DontNeed => gem::Advice::DontNeed,
     }
 }
 

@@ -70,6 +70,7 @@ pub fn get(limits: &Limits, limit: Limit) -> u64 {
         Limit::WaitingPerOpen => limits.waiting_per_open.into(),
         Limit::UserPagesPerUid => limits.user_pages_per_uid.get(),
         Limit::UserRangesPerUid => limits.user_ranges_per_uid.into(),
+        Limit::KeepFree => limits.keep_free.get(),
     }
 }
 
@@ -98,6 +99,7 @@ pub fn set(limits: &mut Limits, limit: Limit, value: u64) -> Option<()> {
         Limit::WaitingPerOpen => limits.waiting_per_open = count,
         Limit::UserPagesPerUid => limits.user_pages_per_uid = pages,
         Limit::UserRangesPerUid => limits.user_ranges_per_uid = count,
+        Limit::KeepFree => limits.keep_free = pages,
     }
     Some(())
 }

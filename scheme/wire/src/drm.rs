@@ -3,7 +3,7 @@
 //! relibc turns `ioctl(fd, DRM_IOCTL_*)` into one call whose first metadata word is the ioctl's
 //! number and whose payload is the struct, without the pointers to counted arrays; those arrays
 //! follow the struct, in order of declaration. The answer is written over the payload. Numbers
-//! and layouts are those of Linux's `include/uapi/drm/drm.h` and `drm_mode.h`.
+//! and layouts are those of Linux's `include/uapi/drm/drm.h`, `drm_mode.h` and `i915_drm.h`.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -38,6 +38,8 @@ pub const DROP_MASTER: u64 = 0x1f;
 /// DRM_IOCTL_PRIME_FD_TO_HANDLE: a two-fd call here, because an fd number means nothing to a
 /// server. (PRIME_HANDLE_TO_FD, 0x2d, is a dup of the node fd.)
 pub const PRIME_FD_TO_HANDLE: u64 = 0x2e;
+/// DRM_IOCTL_I915_GEM_MADVISE (0x26 of the driver's own numbers, which begin at 0x40).
+pub const I915_GEM_MADVISE: u64 = 0x66;
 /// DRM_IOCTL_MODE_CREATE_DUMB.
 pub const MODE_CREATE_DUMB: u64 = 0xb2;
 /// DRM_IOCTL_MODE_MAP_DUMB.
@@ -165,6 +167,15 @@ wire_structs! {
         /// Its value.
         value: u64,
     }
+    /// I915_GEM_MADVISE.
+    struct Madvise {
+        /// In: the handle.
+        handle: u32,
+        /// In: an [`Advice`](crate::native::Advice).
+        madv: u32,
+        /// Out: 1 where the object has its pages still, 0 where it was purged.
+        retained: u32,
+    }
     /// I915_GEM_USERPTR: the handle on pages that a `sendfd` has taken over.
     struct Userptr {
         /// From where they were taken.
@@ -242,6 +253,8 @@ pub enum Call {
     PrimeFdToHandle,
     /// The handle on a client's own pages.
     Userptr(Userptr),
+    /// Whether a buffer's contents are worth keeping.
+    Madvise(Madvise),
     /// A buffer for pixels.
     CreateDumb(CreateDumb),
     /// Where to map it.
@@ -287,6 +300,7 @@ impl Call {
             DROP_MASTER => payload.none(Self::DropMaster)?,
             PRIME_FD_TO_HANDLE => payload.none(Self::PrimeFdToHandle)?,
             I915_GEM_USERPTR => Self::Userptr(payload.whole()?),
+            I915_GEM_MADVISE => Self::Madvise(payload.whole()?),
             MODE_CREATE_DUMB => Self::CreateDumb(payload.whole()?),
             MODE_MAP_DUMB => Self::MapDumb(payload.whole()?),
             MODE_DESTROY_DUMB => Self::DestroyDumb(payload.whole()?),
@@ -340,6 +354,7 @@ mod tests {
         assert_eq!(size_of::<Client>(), 40);
         assert_eq!(size_of::<SetVersion>(), 16);
         assert_eq!(size_of::<GemOpen>(), 16);
+        assert_eq!(size_of::<Madvise>(), 12);
         assert_eq!(size_of::<CreateDumb>(), 32);
         assert_eq!(size_of::<MapDumb>(), 16);
     }
@@ -354,6 +369,7 @@ mod tests {
             (GET_CAP, 16),
             (SET_MASTER, 0),
             (I915_GEM_USERPTR, 24),
+            (I915_GEM_MADVISE, 12),
             (MODE_CREATE_DUMB, 32),
             (MODE_DESTROY_DUMB, 4),
             (VERSION, 40),

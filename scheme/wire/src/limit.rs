@@ -107,6 +107,8 @@ limits! {
     UserPagesPerUid = 16, "userptr-pages-per-uid", Pages, MAX_PAGES;
     /// Ranges of one user's clients that those pages make.
     UserRangesPerUid = 17, "userptr-ranges-per-uid", Count, MAX_COUNT;
+    /// Memory that is to be left to the machine.
+    KeepFree = 18, "keep-free-pages", Pages, MAX_PAGES;
 }
 
 impl Limit {

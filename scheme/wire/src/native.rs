@@ -33,6 +33,8 @@ bitflags::bitflags! {
         const GTT = 1 << 4;
         /// Events on node fds.
         const EVENTS = 1 << 5;
+        /// Advice: what is not needed may be purged.
+        const ADVICE = 1 << 6;
     }
 }
 
@@ -46,6 +48,26 @@ bitflags::bitflags! {
         const UNCACHED = 1 << 1;
         /// In one piece of physical memory.
         const CONTIGUOUS = 1 << 2;
+    }
+}
+
+/// Whether an object's contents are worth keeping.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Advice {
+    /// They are, as of every new object.
+    WillNeed = 0,
+    /// They may be lost where memory runs short.
+    DontNeed = 1,
+}
+
+impl Advice {
+    /// The advice of this number, which is that of Linux's `I915_MADV_*`.
+    pub fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::WillNeed),
+            1 => Some(Self::DontNeed),
+            _ => None,
+        }
     }
 }
 
@@ -98,6 +120,14 @@ pub enum Call {
         /// The magic number, as the client wrote it.
         magic: u32,
     },
+    /// Whether the object's contents are worth keeping. Answers 1 where it has its pages still, 0
+    /// where it was purged.
+    Advise {
+        /// The handle, as the client wrote it.
+        handle: u32,
+        /// Are they?
+        advice: Advice,
+    },
     /// The handle on pages that a `sendfd` has taken over. Answers
     /// [`Claimed`](crate::userptr::Claimed).
     Userptr {
@@ -139,6 +169,7 @@ impl Call {
     const GET_MAGIC: u64 = BASE + 8;
     const AUTH_MAGIC: u64 = BASE + 9;
     const USERPTR: u64 = BASE + 0x10;
+    const ADVISE: u64 = BASE + 0xa;
     // What is root's has numbers of its own.
     const GET_LIMIT: u64 = BASE + 0x20;
     const SET_LIMIT: u64 = BASE + 0x21;
@@ -175,6 +206,12 @@ impl Call {
                 }
                 let value = second;
                 return Ok(Self::SetLimit { limit, value });
+            }
+            Self::ADVISE => {
+                return Ok(Self::Advise {
+                    handle: small(first)?,
+                    advice: Advice::from_number(second).ok_or(Malformed::OutOfRange)?,
+                });
             }
             Self::CLOSE => Self::Close {
                 handle: small(first)?,
@@ -232,6 +269,7 @@ impl Call {
                 pages,
                 flags,
             } => [Self::USERPTR, address, u64::from(flags.bits()) | pages << 8],
+            Self::Advise { handle, advice } => [Self::ADVISE, handle.into(), advice as u64],
             Self::GetLimit { limit } => [Self::GET_LIMIT, limit.number(), 0],
             Self::SetLimit { limit, value } => [Self::SET_LIMIT, limit.number(), value],
             Self::Revoke { client } => [Self::REVOKE, client, 0],
@@ -299,7 +337,7 @@ impl Sized {
 mod tests {
     use super::*;
 
-    const CALLS: [Call; 14] = [
+    const CALLS: [Call; 16] = [
         Call::Hello { version: 1 },
         Call::Create {
             size: u64::MAX,
@@ -313,6 +351,14 @@ mod tests {
         Call::Import,
         Call::GetMagic,
         Call::AuthMagic { magic: 3 },
+        Call::Advise {
+            handle: 7,
+            advice: Advice::WillNeed,
+        },
+        Call::Advise {
+            handle: 7,
+            advice: Advice::DontNeed,
+        },
         Call::Userptr {
             address: u64::MAX,
             pages: u64::MAX >> 8,
@@ -341,7 +387,10 @@ mod tests {
             let [number, first, second] = call.encode();
             let uses_both = matches!(
                 call,
-                Call::Create { .. } | Call::SetLimit { .. } | Call::Userptr { .. }
+                Call::Create { .. }
+                    | Call::SetLimit { .. }
+                    | Call::Advise { .. }
+                    | Call::Userptr { .. }
             );
             if !uses_both {
                 assert_eq!(
@@ -357,8 +406,8 @@ mod tests {
     #[test]
     fn unknown_numbers_flags_and_wide_handles_are_refused() {
         assert_eq!(
-            Call::decode([BASE + 10, 0, 0]),
-            Err(Malformed::UnknownCall(BASE + 10))
+            Call::decode([BASE + 0x1f, 0, 0]),
+            Err(Malformed::UnknownCall(BASE + 0x1f))
         );
         let [create, ..] = CALLS[1].encode();
         for flags in [1 << 3, 1 << 63, 0b11] {
@@ -380,6 +429,21 @@ mod tests {
             Call::decode([close, 1 << 32 | 1, 0]),
             Err(Malformed::OutOfRange)
         );
+    }
+
+    #[test]
+    fn an_advice_that_is_none_is_refused() {
+        let [advise, ..] = Call::Advise {
+            handle: 1,
+            advice: Advice::WillNeed,
+        }
+        .encode();
+        for advice in [2, 1 << 32, u64::MAX] {
+            assert_eq!(
+                Call::decode([advise, 1, advice]),
+                Err(Malformed::OutOfRange)
+            );
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn calls_that_are_not_in_the_table_are_refused(world: &mut dyn World) {
         0x40,
         0xa0,
         0xff,
-        BASE + 10,
+        BASE + 0x1f,
         BASE + 1000,
         1 << 63,
         u64::MAX,

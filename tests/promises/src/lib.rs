@@ -11,6 +11,7 @@
 extern crate alloc;
 
 pub mod abuse;
+pub mod advice;
 pub mod command;
 pub mod events;
 pub mod forks;
@@ -155,6 +156,7 @@ pub fn all() -> impl Iterator<Item = &'static Promise> {
         abuse::PROMISES,
         quotas::PROMISES,
         stats::PROMISES,
+        advice::PROMISES,
         events::PROMISES,
     ]
     .into_iter()

@@ -87,17 +87,19 @@ fn only_root_sees_where_memory_lies(world: &mut dyn World) {
     let node = alice.open("renderD128");
     alice.create(node, 5 * PAGE).unwrap();
     let place = |text: &str| {
-        let line = text.lines().last().unwrap();
-        let (_, place) = line.split_at(line.match_indices(' ').nth_back(1).unwrap().0);
-        String::from(place)
+        let columns = text.lines().next().unwrap().split(' ');
+        let values = text.lines().last().unwrap().split(' ');
+        let places = columns.zip(values);
+        let mut places = places.filter(|(column, _)| ["extents", "first"].contains(column));
+        let [extents, first] = [(); 2].map(|()| String::from(places.next().unwrap().1));
+        (extents, first)
     };
-    assert_eq!(place(&alice.text("objects").unwrap()), " - -");
-    let place = place(&world.text("objects"));
-    let (extents, first) = place[1..].split_once(' ').unwrap();
-    assert!(extents.parse::<u64>().unwrap() >= 1, "{place}");
-    let first = first.strip_prefix("0x").unwrap();
-    let first = u64::from_str_radix(first, 16).unwrap();
-    assert!(first > 0 && first.is_multiple_of(PAGE), "{place}");
+    let (extents, first) = place(&alice.text("objects").unwrap());
+    assert_eq!((extents.as_str(), first.as_str()), ("-", "-"));
+    let (extents, first) = place(&world.text("objects"));
+    assert!(extents.parse::<u64>().unwrap() >= 1, "{extents}");
+    let number = u64::from_str_radix(first.strip_prefix("0x").unwrap(), 16).unwrap();
+    assert!(number > 0 && number.is_multiple_of(PAGE), "{first}");
 }
 
 fn an_object_counts_once_for_every_open_that_holds_it(world: &mut dyn World) {

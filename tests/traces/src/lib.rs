@@ -114,11 +114,21 @@ pub const UNRECORDED: &[(&str, &str)] = &[
         "whatever_is_mapped_over_registered_memory_takes_it_back",
         OWN,
     ),
+    (
+        "a_short_machine_costs_what_nobody_needs_and_nothing_else",
+        MACHINE,
+    ),
+    ("a_purged_object_is_purged_for_all_who_hold_it", MACHINE),
+    ("what_is_mapped_is_never_purged", MACHINE),
+    ("what_has_no_pages_is_not_charged_for_any", MACHINE),
 ];
 
 const OWN: &str = "its clients send their address spaces, and a trace has no memory of theirs";
 
 const ENDS: &str = "its servers end, and a trace is one server's";
+
+/// Why a promise about memory that runs short is not recorded.
+const MACHINE: &str = "when it is seen that the machine is short is the machine's";
 
 /// Whether a CQE is no answer: the kernel is told that a file has become readable. Its tag is none.
 pub fn is_unasked(cqe: &Cqe) -> bool {

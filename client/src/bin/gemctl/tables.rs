@@ -16,6 +16,7 @@ pub fn objects(json: bool) -> Result<()> {
     }
     let names = [
         "object", "pages", "owner", "caching", "handles", "fds", "mapped", "name", "offset",
+        "advice",
     ];
     let rows = objects.iter().map(|object| {
         let column = |name: &&str| object.get(name).unwrap_or("-").to_string();

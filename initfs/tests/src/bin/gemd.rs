@@ -166,6 +166,7 @@ fn limits(mut arguments: impl Iterator<Item = &'static str>) -> Option<Limits> {
         match name {
             "--max-memory" => limits = Limits::for_clients(pages),
             "--max-object" => limits.object = pages,
+            "--keep-free" => limits.keep_free = pages,
             "--max-handles" => limits.handles_per_open = value,
             _ => return None,
         }

@@ -17,7 +17,9 @@ use syscall::error::ENODEV;
 use crate::{Broken, Outcome, expect, in_call};
 
 /// Small enough for the promises about limits to reach them.
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 8] = [
+    "--keep-free",
+    "1",
     "--max-memory",
     "64",
     "--max-object",
