@@ -37,7 +37,7 @@ pub struct Target {
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(64..=65536))]
     memory: u32,
     /// Seconds after which the run has failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     time_limit: u64,
     /// Write all that the machine says to this file
     #[arg(long, value_name = "FILE")]

@@ -66,7 +66,7 @@ impl Source {
     }
 
     fn get(&mut self, request: PageRequest) -> Result<PageSet, Broken> {
-        let end = Instant::now().after(Duration::from_secs(20));
+        let end = Instant::now().after(Duration::from_secs(120));
         while Instant::now() < end {
             match self.pages.allocate(request) {
                 Ok(set) => return Ok(set),

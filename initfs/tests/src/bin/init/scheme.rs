@@ -29,8 +29,8 @@ const LIMITS: [&str; 8] = [
 ];
 /// Large enough for a signal to meet a call that waits for pages.
 const LARGE: [&str; 4] = ["--max-memory", "512", "--max-object", "64"];
-/// How long a promise may take. Emulation is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a promise may take. Emulation is slow, and slower where the host does other things.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running gemd; killed when dropped.
 pub struct Gemd {
