@@ -170,7 +170,7 @@ pub enum Done {
     },
     /// [`Job::WakeAt`].
     Awake,
-    /// The machine has so many pages left.
+    /// The machine has so many pages left, besides those that are not to be had.
     Left(u64),
 }
 

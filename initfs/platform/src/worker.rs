@@ -172,10 +172,10 @@ impl Worker {
         }
     }
 
-    /// Adds what the machine has left to the next report.
+    /// Adds to the next report what the machine has left that can be had.
     fn look(&mut self) {
         if let Ok(free) = self.memory.free_pages() {
-            let left = free.saturating_sub(self.link.promised.load(Relaxed));
+            let left = free.saturating_sub(RESERVE + self.link.promised.load(Relaxed));
             self.link.done.push(Done::Left(left));
         }
     }

@@ -2,7 +2,8 @@
 
 use gem_promises::command::Command;
 use gem_promises::{
-    Promise, Puppet, World, all, forks, kernel, limits, remaps, restarts, signals, userptr,
+    Promise, Puppet, World, all, exhaustion, forks, kernel, limits, remaps, restarts, signals,
+    userptr,
 };
 
 /// All of them.
@@ -13,6 +14,7 @@ pub fn gem() -> impl Iterator<Item = &'static Promise> {
         .chain(kernel::PROMISES)
         .chain(signals::PROMISES)
         .chain(limits::PROMISES)
+        .chain(exhaustion::PROMISES)
         .chain(userptr::PROMISES)
         .chain(remaps::PROMISES)
         .chain(remaps::LOSSES)

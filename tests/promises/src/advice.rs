@@ -3,6 +3,7 @@
 use alloc::format;
 
 use gem_wire::drm::{self, Madvise};
+use gem_wire::event::{Event, Pressure};
 use gem_wire::limit::Limit;
 use gem_wire::native::Advice::{DontNeed, WillNeed};
 use gem_wire::native::{Advice, Call, Features, Hello};
@@ -10,6 +11,7 @@ use libredox::flag::PROT_READ;
 use syscall::error::{EFAULT, EINVAL, ENOENT, ENOMEM};
 
 use crate::command::Command;
+use crate::events::{drain, unblock};
 use crate::puppet::{PAGE, Puppet};
 use crate::{ALICE, BOB, World, count, promises};
 
@@ -17,6 +19,7 @@ promises![
     advice_is_anybodys_to_give_and_answered_with_what_is_still_there,
     advice_that_is_none_is_refused,
     a_short_machine_costs_what_nobody_needs_and_nothing_else,
+    every_open_is_told_that_memory_is_short_and_that_it_is_no_longer,
     a_purged_object_is_purged_for_all_who_hold_it,
     what_is_mapped_is_never_purged,
     at_its_limit_a_user_loses_what_it_does_not_need_and_nobody_else_does,
@@ -160,6 +163,37 @@ fn a_short_machine_costs_what_nobody_needs_and_nothing_else(world: &mut dyn Worl
         world.pause();
     }
     panic!("short for good");
+}
+
+fn every_open_is_told_that_memory_is_short_and_that_it_is_no_longer(world: &mut dyn World) {
+    let (mut root, mut alice) = (Puppet::new(world), Puppet::of_user(world, ALICE));
+    let control = root.open("renderD128");
+    let nodes = ["card0", "renderD128"].map(|node| alice.open(node));
+    for node in nodes {
+        // There is nothing to look for while nobody has memory.
+        alice.create(node, PAGE).unwrap();
+        unblock(&mut alice, node);
+    }
+    for (is_short, wanted) in [(true, Pressure::Critical), (false, Pressure::Eased)] {
+        short(&mut root, control, is_short);
+        for node in nodes {
+            wait_until_told(world, &mut alice, node, wanted);
+        }
+    }
+}
+
+/// Waits until an open has read that memory is so short.
+fn wait_until_told(world: &mut dyn World, puppet: &mut Puppet, node: u64, wanted: Pressure) {
+    for _ in 0..5000 {
+        let events = drain(puppet, node);
+        let is_it =
+            |event: &Event| matches!(event, Event::Pressure { level, .. } if *level == wanted);
+        if events.iter().any(is_it) {
+            return;
+        }
+        world.pause();
+    }
+    panic!("nobody says {wanted:?}:\n{}", world.text("stats"));
 }
 
 fn a_purged_object_is_purged_for_all_who_hold_it(world: &mut dyn World) {

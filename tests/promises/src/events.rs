@@ -94,7 +94,7 @@ fn events(reply: Reply) -> Result<Vec<Event>, i32> {
 }
 
 /// The events that are there, of a file that does not block.
-fn drain(puppet: &mut Puppet, fd: u64) -> Vec<Event> {
+pub(crate) fn drain(puppet: &mut Puppet, fd: u64) -> Vec<Event> {
     let mut all = Vec::new();
     loop {
         match events(puppet.tell(read(fd, 10))) {
@@ -108,7 +108,7 @@ fn drain(puppet: &mut Puppet, fd: u64) -> Vec<Event> {
 }
 
 /// Does not block from here on.
-fn unblock(puppet: &mut Puppet, fd: u64) {
+pub(crate) fn unblock(puppet: &mut Puppet, fd: u64) {
     let flags = O_NONBLOCK as u64;
     puppet.tell(Command::SetFlags(fd, flags)).unwrap();
 }

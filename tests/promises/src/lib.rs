@@ -14,6 +14,7 @@ pub mod abuse;
 pub mod advice;
 pub mod command;
 pub mod events;
+pub mod exhaustion;
 pub mod forks;
 pub mod kernel;
 pub mod lifetimes;
@@ -147,7 +148,8 @@ macro_rules! promises {
 pub(crate) use promises;
 
 /// The promises that need no more than client processes. Beside them there are those of [`forks`],
-/// [`signals`], [`kernel`], [`limits`], [`remaps`] and [`restarts`], for worlds that have such things.
+/// [`signals`], [`kernel`], [`limits`], [`exhaustion`], [`remaps`] and [`restarts`], for worlds that have
+/// such things.
 pub fn all() -> impl Iterator<Item = &'static Promise> {
     [
         sharing::PROMISES,

@@ -119,8 +119,16 @@ pub const UNRECORDED: &[(&str, &str)] = &[
         MACHINE,
     ),
     ("a_purged_object_is_purged_for_all_who_hold_it", MACHINE),
+    (
+        "every_open_is_told_that_memory_is_short_and_that_it_is_no_longer",
+        MACHINE,
+    ),
     ("what_is_mapped_is_never_purged", MACHINE),
     ("what_has_no_pages_is_not_charged_for_any", MACHINE),
+    (
+        "memory_that_runs_out_costs_what_nobody_needs_and_then_the_request",
+        MACHINE,
+    ),
 ];
 
 const OWN: &str = "its clients send their address spaces, and a trace has no memory of theirs";

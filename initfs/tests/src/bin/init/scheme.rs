@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use gem_promises::{Promise, restarts, signals};
+use gem_promises::{Promise, exhaustion, restarts, signals};
 use gem_traces::UNRECORDED;
 use libredox::Fd;
 use libredox::flag::O_RDONLY;
@@ -29,6 +29,15 @@ const LIMITS: [&str; 8] = [
 ];
 /// Large enough for a signal to meet a call that waits for pages.
 const LARGE: [&str; 4] = ["--max-memory", "512", "--max-object", "64"];
+/// As much as the machine has, and more.
+const ALL: [&str; 6] = [
+    "--max-memory",
+    "65536",
+    "--max-object",
+    "8",
+    "--keep-free",
+    "32",
+];
 /// How long a promise may take. Emulation is slow, and slower where the host does other things.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -87,6 +96,8 @@ pub fn keep(promise: &Promise, record: bool) -> Outcome {
         None
     } else if is_among(signals::PROMISES) {
         Some(Gemd::start(&[record, &LARGE].concat())?)
+    } else if is_among(exhaustion::PROMISES) {
+        Some(Gemd::start(&[record, &ALL].concat())?)
     } else {
         Some(Gemd::start(&[record, &LIMITS].concat())?)
     };
