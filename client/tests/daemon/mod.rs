@@ -20,6 +20,8 @@ impl Daemon {
         let mut process = Command::new(program())
             .arg("--socket")
             .arg(directory.path().join("gem.sock"))
+            // Whatever else this machine does, its memory is not short.
+            .args(["--keep-free", "1"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -8,7 +8,7 @@ use gem_client::Limit;
 
 /// Looks at and uses the graphics memory that gemd owns.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "gemctl", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
