@@ -7,16 +7,16 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use crate::units::Uid;
 
-/// A queue that is fair between users.
+/// A queue that is fair between users, or between whatever else takes turns.
 #[derive(Debug)]
-pub struct FairQueue<T> {
+pub struct FairQueue<T, K = Uid> {
     /// What is queued; no user without any.
-    work: BTreeMap<Uid, VecDeque<T>>,
+    work: BTreeMap<K, VecDeque<T>>,
     /// The users who have something queued, in the order of their turns.
-    turns: VecDeque<Uid>,
+    turns: VecDeque<K>,
 }
 
-impl<T> FairQueue<T> {
+impl<T, K: Copy + Ord> FairQueue<T, K> {
     /// An empty queue.
     pub const fn new() -> Self {
         Self {
@@ -31,7 +31,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Queues a piece of work behind this user's other pieces.
-    pub fn push(&mut self, user: Uid, piece: T) {
+    pub fn push(&mut self, user: K, piece: T) {
         let own = self.work.entry(user).or_default();
         if own.is_empty() {
             self.turns.push_back(user);
@@ -40,7 +40,7 @@ impl<T> FairQueue<T> {
     }
 
     /// The next piece, and whose it is. That user's turn comes again after all others'.
-    pub fn pop(&mut self) -> Option<(Uid, T)> {
+    pub fn pop(&mut self) -> Option<(K, T)> {
         let user = self.turns.pop_front()?;
         let own = self.work.get_mut(&user)?;
         let piece = own.pop_front()?;
@@ -53,7 +53,7 @@ impl<T> FairQueue<T> {
     }
 }
 
-impl<T> Default for FairQueue<T> {
+impl<T, K: Copy + Ord> Default for FairQueue<T, K> {
     fn default() -> Self {
         Self::new()
     }

@@ -1,6 +1,7 @@
 //! The memory worker: a thread that does what would make the socket's thread wait. Jobs are done
 //! in turns of a few hundred pages each, one user after the other, so that neither a large one nor
-//! many of one user keep others waiting.
+//! many of one user keep others waiting; nor does one program of a user that lets go of much keep
+//! another one from getting something.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -94,6 +95,18 @@ pub fn start() -> Result<(Arc<Link>, Thread)> {
     Ok((link, thread))
 }
 
+/// Whose turn it is, and for what.
+type Turn = (Uid, For);
+
+/// What a turn is for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum For {
+    /// What somebody waits for.
+    Getting,
+    /// What somebody let go of.
+    LettingGo,
+}
+
 /// A job under way.
 enum Task {
     Grow(Growth),
@@ -116,7 +129,7 @@ struct Growth {
 struct Worker {
     link: Arc<Link>,
     memory: Memory,
-    tasks: FairQueue<Task>,
+    tasks: FairQueue<Task, Turn>,
     alarm: Option<Duration>,
     alarms: Vec<(Duration, Alarm)>,
 }
@@ -142,8 +155,8 @@ impl Worker {
                 }
             }
             self.ring();
-            if let Some((user, task)) = self.tasks.pop() {
-                self.turn(user, task);
+            if let Some((turn, task)) = self.tasks.pop() {
+                self.turn(turn, task);
             }
         }
     }
@@ -195,7 +208,7 @@ impl Worker {
                     left: span,
                     ticket,
                 };
-                self.tasks.push(owner, task);
+                self.tasks.push((owner, For::LettingGo), task);
             }
             Job::Grow {
                 class,
@@ -213,7 +226,8 @@ impl Worker {
                         extents: Vec::new(),
                         located: 0,
                     };
-                    self.tasks.push(class.owner(), Task::Grow(growth));
+                    let turn = (class.owner(), For::Getting);
+                    self.tasks.push(turn, Task::Grow(growth));
                 }
                 Err(errno) => {
                     self.look();
@@ -245,7 +259,7 @@ impl Worker {
         .map_err(|error| error.errno())
     }
 
-    fn turn(&mut self, user: Uid, task: Task) {
+    fn turn(&mut self, turn: Turn, task: Task) {
         match task {
             Task::Clear {
                 whole,
@@ -260,7 +274,7 @@ impl Worker {
                         left,
                         ticket,
                     };
-                    self.tasks.push(user, task);
+                    self.tasks.push(turn, task);
                 } else {
                     self.link.report(Done::Cleared {
                         span: whole,
@@ -274,7 +288,7 @@ impl Worker {
                 self.link.promised.fetch_sub(touched, Relaxed);
                 match turned {
                     Ok(_) if growth.located < growth.span.pages => {
-                        self.tasks.push(user, Task::Grow(growth));
+                        self.tasks.push(turn, Task::Grow(growth));
                     }
                     Ok(_) => self.grown(growth, None),
                     Err(errno) => {
