@@ -59,6 +59,8 @@ pub enum Error {
     Unfinished,
     /// The machine has no memory left.
     OutOfMemory,
+    /// The user leaves too much memory unused, in pieces too small for this.
+    Scattered,
     /// The platform refuses.
     Platform(PlatformError),
     /// A limit stands in the way.
@@ -137,7 +139,7 @@ impl Error {
     pub fn errno(&self) -> Errno {
         match self {
             Self::NotReady(_) | Self::Unfinished => Errno::EAGAIN,
-            Self::OutOfMemory => Errno::ENOMEM,
+            Self::OutOfMemory | Self::Scattered => Errno::ENOMEM,
             Self::Platform(PlatformError::FileTableFull) => Errno::ENFILE,
             Self::Platform(PlatformError::NoSuchMemory) => Errno::ENODEV,
             Self::Platform(PlatformError::Failed) => Errno::EIO,
@@ -179,6 +181,9 @@ impl fmt::Display for Error {
             Self::NotReady(Ticket(ticket)) => write!(f, "waits for work {ticket}"),
             Self::Unfinished => f.write_str("goes on after others have had their turn"),
             Self::OutOfMemory => f.write_str("the machine has no memory left"),
+            Self::Scattered => f.write_str(
+                "the user's buffers leave gaps that are too small for this one, and too large in all",
+            ),
             Self::Platform(PlatformError::FileTableFull) => {
                 f.write_str("the daemon cannot open more files: raise its limit (ulimit -n)")
             }
@@ -250,6 +255,7 @@ impl From<NotReady> for Error {
     fn from(not_ready: NotReady) -> Self {
         match not_ready {
             NotReady::OutOfMemory => Self::OutOfMemory,
+            NotReady::Scattered => Self::Scattered,
             NotReady::Refused(error) => Self::Platform(error),
             NotReady::Wait(ticket) => Self::NotReady(ticket),
         }
@@ -298,6 +304,7 @@ mod tests {
             (Error::NotReady(Ticket(1)), 11),
             (Error::Unfinished, 11),
             (Error::OutOfMemory, 12),
+            (Error::Scattered, 12),
             (LedgerError::Total(pages).into(), 12),
             (LedgerError::Memory(Uid(1), pages).into(), 12),
             (LedgerError::Object(pages).into(), 12),

@@ -452,6 +452,17 @@ impl Ledger {
         Ok(())
     }
 
+    /// How many pages more this user may have, and a quarter of all that it may: so much may lie
+    /// unused where it is kept for it.
+    pub(crate) fn room(&self, key: AccountKey) -> PageCount {
+        let limit = self.limits.uid;
+        let used = self.accounts.get(key.0).map(|account| account.memory);
+        let rest = limit.saturating_sub(used.unwrap_or_default());
+        PageCount::new(limit.get() / 4)
+            .and_then(|quarter| rest.checked_add(quarter))
+            .unwrap_or(PageCount::MAX)
+    }
+
     /// How much less there must be for an object of this size to be charged.
     pub(crate) fn excess(&self, key: AccountKey, pages: PageCount) -> Excess {
         let Some(account) = self.accounts.get(key.0) else {

@@ -38,6 +38,10 @@ pub struct PageRequest {
     pub caching: Caching,
     /// Whether they must lie in one piece in physical memory.
     pub contiguous: bool,
+    /// How many pages the owner may have beside those that it uses, these among them. A source
+    /// that keeps pages for an owner keeps no more of them unused, but for a few: otherwise the
+    /// owner could have the machine's memory in pieces that it does not pay for.
+    pub room: PageCount,
 }
 
 /// A run of physically contiguous pages.
@@ -136,6 +140,9 @@ pub struct Ticket(pub u64);
 pub enum NotReady {
     /// There is no memory left (ENOMEM).
     OutOfMemory,
+    /// There is memory, but the owner has left too much unused, in pieces too small for this
+    /// (ENOMEM). Only what is the owner's own helps.
+    Scattered,
     /// The platform cannot do it here: too many files, no such memory type (the errno says).
     Refused(PlatformError),
     /// It is being done elsewhere: repeat the call when this work is finished. The repeated call

@@ -25,6 +25,7 @@ enum Mood {
     Fine,
     Waits,
     OutOfMemory,
+    Scattered,
     DriverFails,
     InitFails,
 }
@@ -50,6 +51,7 @@ impl PageSource for Pages {
         match world.mood {
             Mood::Waits => return Err(NotReady::Wait(Ticket(1))),
             Mood::OutOfMemory => return Err(NotReady::OutOfMemory),
+            Mood::Scattered => return Err(NotReady::Scattered),
             _ => {}
         }
         world.last_key += 1;
@@ -474,6 +476,7 @@ impl Run {
             1 => Mood::OutOfMemory,
             2 => Mood::DriverFails,
             3 => Mood::InitFails,
+            4 => Mood::Scattered,
             _ => Mood::Fine,
         };
         self.world.borrow_mut().mood = mood;
@@ -748,6 +751,15 @@ impl Run {
             assert_eq!(result, Err(Error::NotReady(Ticket(1))));
         } else if mood == Mood::OutOfMemory && self.finds_memory(pages) {
             assert_eq!(result, Err(Error::Unfinished));
+        } else if mood == Mood::Scattered {
+            let own = self.purgeable(Some(user));
+            self.purge(pages, Some(user));
+            let expected = if own > 0 {
+                Error::Unfinished
+            } else {
+                Error::Scattered
+            };
+            assert_eq!(result, Err(expected));
         } else if mood != Mood::Fine {
             assert_eq!(result, Err(Error::OutOfMemory));
         } else {

@@ -476,6 +476,7 @@ mod tests {
             pages: PageCount::new(pages).unwrap(),
             caching: Caching::WriteBack,
             contiguous: false,
+            room: PageCount::MAX,
         }
     }
 

@@ -562,6 +562,7 @@ fn anonymous_memory_is_not_the_schemes() {
         pages: gem::units::PageCount::new(1).unwrap(),
         caching: gem::pages::Caching::Uncached,
         contiguous: true,
+        room: gem::units::PageCount::MAX,
     };
     let set = daemon.pages.allocate(request).unwrap();
     assert!(matches!(daemon.pages.window(&set), Err(NotReady::Wait(_))));

@@ -89,14 +89,20 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         self.pressure
     }
 
-    /// Pages from the source, where there is not enough memory with the help of what is unneeded.
-    pub(super) fn allocate(&mut self, request: PageRequest) -> Result<PageSet, Error> {
+    /// Pages from the source, where there is not enough memory with the help of what is unneeded:
+    /// by anybody, or where the user itself is in the way, by that user.
+    pub(super) fn allocate(
+        &mut self,
+        account: AccountKey,
+        request: PageRequest,
+    ) -> Result<PageSet, Error> {
         match self.source.allocate(request) {
             Err(NotReady::OutOfMemory) if self.make_free(request.pages) => {}
+            Err(NotReady::Scattered) if self.purge_own(account, request.pages) => {}
             result => return Ok(result?),
         }
         match self.source.allocate(request) {
-            Err(NotReady::OutOfMemory) => Err(Error::Unfinished),
+            Err(NotReady::OutOfMemory | NotReady::Scattered) => Err(Error::Unfinished),
             result => Ok(result?),
         }
     }
@@ -142,6 +148,20 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             self.purge(key);
         }
         Err(Error::Unfinished)
+    }
+
+    /// Purges so many pages of what this user pays for, if there are as many; whether there were
+    /// any.
+    fn purge_own(&mut self, account: AccountKey, pages: PageCount) -> bool {
+        let mut left = pages;
+        for _ in 0..AT_A_TIME {
+            let first = self.purgeable.first_of(account);
+            let Some(key) = first.filter(|_| !left.is_zero()) else {
+                break;
+            };
+            left = left.saturating_sub(self.purge(key));
+        }
+        left < pages
     }
 
     /// Purges what has been unneeded longest, at least so many pages if there are as many.

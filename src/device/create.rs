@@ -65,8 +65,9 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         // What memory is short of is made up for at the next chance, if not now.
         let _ = self.relieve();
         self.make_room(account, pages)?;
+        let room = self.ledger.room(account);
         self.ledger.charge_object(account, pages)?;
-        match self.create_charged(open, account, pages, info) {
+        match self.create_charged(open, account, pages, room, info) {
             Ok(handle) => Ok((handle, pages)),
             Err(error) => {
                 self.ledger.refund_object(account, Load::of(pages));
@@ -80,14 +81,17 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         open: OpenId,
         account: AccountKey,
         pages: PageCount,
+        room: PageCount,
         info: CreateInfo,
     ) -> Result<Handle, Error> {
-        let set = self.allocate(PageRequest {
+        let request = PageRequest {
             owner: self.ledger.uid(account),
             pages,
             caching: info.caching,
             contiguous: info.contiguous,
-        })?;
+            room,
+        };
+        let set = self.allocate(account, request)?;
         let (key, reserved) = self.adopt(open, account, Backing::Own(set), info.caching)?;
         self.publish_handle(open, reserved, key)
     }

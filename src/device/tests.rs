@@ -51,6 +51,8 @@ struct Memory {
     /// keeps for whoever asks next.
     left: Option<u64>,
     idle: u64,
+    /// What the last allocation's owner might have.
+    room: PageCount,
 }
 
 impl World {
@@ -83,6 +85,7 @@ fn set(key: u64, pages: PageCount) -> PageSet {
 
 impl PageSource for World {
     fn allocate(&mut self, request: PageRequest) -> Result<PageSet, NotReady> {
+        self.0.borrow_mut().room = request.room;
         self.note(Allocate)?;
         let mut memory = self.0.borrow_mut();
         memory.made += 1;

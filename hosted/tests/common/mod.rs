@@ -241,6 +241,7 @@ impl Daemon {
             pages: PageCount::new(pages).unwrap(),
             caching: Caching::WriteBack,
             contiguous: false,
+            room: PageCount::MAX,
         };
         let set = self.pages.allocate(request).unwrap();
         loop {

@@ -7,6 +7,7 @@
 //! used any more goes back to the kernel after a while, or at once where memory is short
 //! (`idle`).
 
+mod growth;
 mod idle;
 
 use alloc::boxed::Box;
@@ -82,6 +83,25 @@ impl Class {
                 caching,
                 contiguous: request.contiguous,
             },
+        }
+    }
+
+    /// The first of all classes of a user.
+    fn first_of(owner: u32) -> Self {
+        let kind = Kind {
+            caching: 0,
+            contiguous: false,
+        };
+        Self { owner, kind }
+    }
+
+    /// The fewest pages that an arena has in which so many can lie.
+    fn arena_for(self, pages: u64) -> Option<u64> {
+        if self.kind.contiguous {
+            // So the kernel would round it, too.
+            pages.checked_next_power_of_two()
+        } else {
+            Some(pages)
         }
     }
 
@@ -197,8 +217,9 @@ struct Arena {
 #[derive(Default)]
 struct ClassBooks {
     free: FreeMap,
-    growing: Option<Ticket>,
-    /// The last growth failed for a request of so many pages; told once.
+    /// Arenas in the making: how large.
+    growing: BTreeMap<Ticket, u64>,
+    /// The last growth failed, where no fewer pages would have done; told once.
     failed: Option<(u64, NotReady)>,
     /// What is being cleared: pages by ticket.
     clearing: BTreeMap<Ticket, u64>,
@@ -215,6 +236,9 @@ pub struct Books {
     vacated: BTreeSet<u64>,
     /// Pages in arenas of which nothing is used, cleared or not.
     unused: u64,
+    /// By user: pages that are handed out to nobody, of its arenas and of those in the making. None
+    /// without any.
+    unused_of: BTreeMap<u32, u64>,
     /// Pages that the machine had left when it was last looked at, with what went back since.
     left: Option<u64>,
     /// When the worker is to report.
@@ -235,6 +259,7 @@ impl Books {
             idle_for,
             vacated: BTreeSet::new(),
             unused: 0,
+            unused_of: BTreeMap::new(),
             left: None,
             alarm: None,
             now: Duration::ZERO,
@@ -266,7 +291,7 @@ impl Books {
             return self.hand_out(Span { first, pages });
         }
         if let Some((least, reason)) = books.failed
-            && pages >= least
+            && class.arena_for(pages).is_none_or(|needed| needed >= least)
         {
             books.failed = None;
             let awaited = self.on_its_way(class);
@@ -279,31 +304,7 @@ impl Books {
         if let Some((&ticket, _)) = books.clearing.iter().find(enough) {
             return Err(NotReady::Wait(ticket));
         }
-        if let Some(ticket) = books.growing {
-            return Err(NotReady::Wait(ticket));
-        }
-        let size = pages.max(ARENA_PAGES);
-        let round = |pages: u64| {
-            let rounded = pages.checked_next_power_of_two();
-            if class.kind.contiguous {
-                rounded
-            } else {
-                Some(pages)
-            }
-        };
-        let (Some(size), Some(least)) = (round(size), round(pages)) else {
-            return Err(NotReady::OutOfMemory);
-        };
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
-        books.growing = Some(ticket);
-        self.jobs.push(Job::Grow {
-            class,
-            pages: size,
-            least,
-            ticket,
-        });
-        Err(NotReady::Wait(ticket))
+        Err(self.grow(class, pages, request.room.get()))
     }
 
     fn hand_out(&mut self, span: Span) -> Result<PageSet, NotReady> {
@@ -311,7 +312,8 @@ impl Books {
         let arena = self.arena_of(span.first).ok_or(failed)?;
         let was_unused = arena.used == 0;
         arena.used += span.pages;
-        let (whole, extents) = (arena.span, arena.extents(span));
+        let (class, whole, extents) = (arena.class, arena.span, arena.extents(span));
+        self.used_by(class, span.pages);
         if was_unused {
             self.idle.remove(&whole.first);
             self.vacated.remove(&whole.first);
@@ -332,6 +334,7 @@ impl Books {
         arena.used -= span.pages;
         arena.clearing += span.pages;
         let (class, whole, is_unused) = (arena.class, arena.span, arena.used == 0);
+        self.unused_by(class, span.pages);
         if is_unused {
             self.vacated.insert(whole.first);
             self.unused += whole.pages;
@@ -366,11 +369,14 @@ impl Books {
                 ticket,
                 arena,
             } => {
-                let books = self.classes.entry(class).or_default();
-                books.growing = None;
+                let pages = arena.as_ref().map_or(0, |arena| arena.span.pages);
+                self.grown(class, ticket, pages);
                 match arena {
                     Ok(arena) => self.add_arena(class, arena, now),
-                    Err(errno) => books.failed = Some((least, reason(errno))),
+                    Err(errno) => {
+                        let books = self.classes.entry(class).or_default();
+                        books.failed = Some((least, reason(errno)));
+                    }
                 }
                 Some(ticket)
             }

@@ -406,3 +406,24 @@ fn what_is_not_the_sources_is_advised_and_never_purged() {
         Err(Error::NoSuchHandle(none))
     );
 }
+
+#[test]
+fn a_user_that_leaves_too_much_unused_loses_only_its_own() {
+    let mut limits = Limits::for_clients(pages(100));
+    limits.uid = pages(20);
+    let (world, mut device) = device_with(limits);
+    let [a, b] = [1, 2].map(|uid| open(&mut device, uid));
+    let bobs = unneeded(&mut device, b, 3);
+    let alices = unneeded(&mut device, a, 8);
+    assert_eq!(world.0.borrow().room, pages(20 + 5), "and a quarter");
+    world.fail(Allocate, NotReady::Scattered);
+    for expected in [Error::Unfinished, Error::Scattered] {
+        let made = device.create(a, 3 * PAGE_SIZE, CreateInfo::default());
+        assert_eq!(made, Err(expected));
+    }
+    assert!(!is_retained(&mut device, a, alices));
+    assert!(is_retained(&mut device, b, bobs));
+    world.work();
+    create(&mut device, b, 10);
+    assert_eq!(world.0.borrow().room, pages(17 + 5));
+}

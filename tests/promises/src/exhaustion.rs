@@ -4,14 +4,18 @@
 use alloc::vec::Vec;
 
 use gem_wire::event::{Event, Pressure};
-use gem_wire::native::{Advice, Call};
+use gem_wire::limit::Limit;
+use gem_wire::native::{Advice, Call, CreateFlags, Sized};
 use syscall::error::ENOMEM;
 
 use crate::events::{drain, unblock};
 use crate::puppet::{PAGE, Puppet};
 use crate::{ALICE, BOB, World, count, promises};
 
-promises![memory_that_runs_out_costs_what_nobody_needs_and_then_the_request];
+promises![
+    memory_that_runs_out_costs_what_nobody_needs_and_then_the_request,
+    what_a_user_leaves_unused_takes_nobodys_memory,
+];
 
 /// Pages in each buffer: 8 MiB.
 const PAGES: u64 = 2048;
@@ -76,6 +80,8 @@ fn memory_that_runs_out_costs_what_nobody_needs_and_then_the_request(world: &mut
 
     // The server lives, refuses the next one, too, and serves what takes no memory.
     assert_eq!(bob.create(node, size), Err(ENOMEM));
+    let in_one_piece = create(&mut bob, node, CreateFlags::CONTIGUOUS, PAGES / 2 + 1);
+    assert_eq!(in_one_piece, Err(ENOMEM));
     let [first, .., last] = bobs[..] else {
         panic!("there were more than ten");
     };
@@ -95,4 +101,50 @@ fn memory_that_runs_out_costs_what_nobody_needs_and_then_the_request(world: &mut
     }
     wait_until_told(world, &mut bob, node, Pressure::Eased);
     assert_eq!(count(&world.text("stats"), "memory-pressure"), 0);
+}
+
+/// What each user may have: a fifth of the machine.
+const SHARE: u64 = 12 * PAGES;
+/// Pages that a server takes from the kernel at a time, where nobody asks for more.
+const ARENA: u64 = 512;
+
+fn create(puppet: &mut Puppet, node: u64, flags: CreateFlags, pages: u64) -> Result<u32, i32> {
+    let size = pages * PAGE;
+    let made = puppet.call(node, Call::Create { size, flags })?;
+    Ok(Sized::unpack(made).handle)
+}
+
+fn what_a_user_leaves_unused_takes_nobodys_memory(world: &mut dyn World) {
+    let mut root = Puppet::new(world);
+    let control = root.open("renderD128");
+    let (limit, value) = (Limit::MemoryPerUid, SHARE);
+    root.call(control, Call::SetLimit { limit, value }).unwrap();
+    let (mut alice, mut bob) = (Puppet::of_user(world, ALICE), Puppet::of_user(world, BOB));
+    let (card, node) = (alice.open("renderD128"), bob.open("renderD128"));
+    let kinds = [
+        CreateFlags::empty(),
+        CreateFlags::WRITE_COMBINING,
+        CreateFlags::UNCACHED,
+    ];
+    let kinds = kinds.map(|kind| [kind, kind | CreateFlags::CONTIGUOUS]);
+    let mut held = 0;
+    for kind in kinds.into_iter().flatten() {
+        // A page of whatever the server takes from the kernel, and not the rest of it.
+        let mut rest = Vec::new();
+        while create(&mut alice, card, kind, 1).is_ok() {
+            held += 1;
+            let Ok(handle) = create(&mut alice, card, kind, ARENA - 1) else {
+                break;
+            };
+            rest.push(handle);
+        }
+        for handle in rest {
+            alice.call(card, Call::Close { handle }).unwrap();
+        }
+    }
+    assert_eq!(count(&world.text("stats"), "memory-pages"), held);
+    // Bob has his share of the machine nevertheless.
+    for _ in 0..SHARE / PAGES {
+        bob.create(node, PAGES * PAGE).unwrap();
+    }
 }

@@ -129,6 +129,7 @@ pub const UNRECORDED: &[(&str, &str)] = &[
         "memory_that_runs_out_costs_what_nobody_needs_and_then_the_request",
         MACHINE,
     ),
+    ("what_a_user_leaves_unused_takes_nobodys_memory", MACHINE),
 ];
 
 const OWN: &str = "its clients send their address spaces, and a trace has no memory of theirs";

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use gem::pages::Ticket;
 
-use super::{Books, Class, Job};
+use super::{Arena, Books, Class, Job};
 
 /// Between two looks at what the machine has left.
 pub(super) const PERIOD: Duration = Duration::from_millis(500);
@@ -27,11 +27,20 @@ impl Books {
     /// might never meet it.
     pub fn give_back(&mut self) -> u64 {
         let before = self.unused;
-        self.retire_if(|books, start, _| {
-            let arena = books.arenas.get(&start);
-            arena.is_some_and(|arena| arena.awaited_until <= books.now)
-        });
+        self.retire_if(|arena, _| arena.awaited_until);
         before - self.unused
+    }
+
+    /// The same, of one user's. For that user itself, and so not even what has just been made is
+    /// kept.
+    pub(super) fn give_back_of(&mut self, owner: u32) {
+        self.retire_if(|arena, _| {
+            if arena.class.owner == owner {
+                Duration::ZERO
+            } else {
+                Duration::MAX
+            }
+        });
     }
 
     /// What to wait for where there is no memory for this class: something is being cleared that
@@ -57,15 +66,21 @@ impl Books {
     /// The alarm has rung: gives back what has been idle for long enough.
     pub(super) fn awake(&mut self, now: Duration) {
         self.alarm = None;
-        self.retire_if(|books, _, since| since.saturating_add(books.idle_for) <= now);
+        let idle_for = self.idle_for;
+        self.retire_if(|_, since| since.saturating_add(idle_for));
         self.set_alarm(now, self.idle.values().min().copied());
     }
 
-    fn retire_if(&mut self, is_due: impl Fn(&Self, u64, Duration) -> bool) {
-        let idle = self.idle.iter();
-        let due = idle.filter(|&(&arena, &since)| is_due(self, arena, since));
-        let due: Vec<u64> = due.map(|(&arena, _)| arena).collect();
-        for arena in due {
+    /// Gives back the idle arenas that are due by now.
+    fn retire_if(&mut self, due: impl Fn(&Arena, Duration) -> Duration) {
+        let mut old = Vec::new();
+        for (start, &since) in &self.idle {
+            let arena = self.arenas.get(start);
+            if arena.is_some_and(|arena| due(arena, since) <= self.now) {
+                old.push(*start);
+            }
+        }
+        for arena in old {
             self.retire(arena);
         }
     }
@@ -80,6 +95,7 @@ impl Books {
         if books.free.take_exactly(span.first, span.pages) {
             self.arenas.remove(&start);
             self.unused -= span.pages;
+            self.used_by(class, span.pages);
             self.left = self.left.map(|left| left.saturating_add(span.pages));
             self.jobs.push(Job::Unmap(span));
         }

@@ -120,6 +120,7 @@ fn request(owner: Uid, pages: u64) -> PageRequest {
         pages: PageCount::new(pages).unwrap_or_default(),
         caching: Caching::WriteBack,
         contiguous: false,
+        room: PageCount::MAX,
     }
 }
 
