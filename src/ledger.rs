@@ -50,7 +50,7 @@ pub struct Limits {
     pub user_ranges_per_uid: u32,
     /// Requests of one uid that wait at a time. Counted by the server.
     pub waiting_per_uid: u32,
-    /// Requests on one open file that wait at a time. Counted by the server.
+    /// Requests of one user on one open file that wait at a time. Counted by the server.
     pub waiting_per_open: u32,
     /// The space of fake offsets, for all.
     pub offset_space: PageCount,

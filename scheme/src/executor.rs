@@ -258,8 +258,9 @@ impl<P: Platform + 'static> Executor<P> {
         self.poll(key, answers);
     }
 
-    /// Whether one more request may wait on this file; the user whose it is. EMFILE where there
-    /// are enough: on the file, whoever made them, or of the caller's user.
+    /// Whether one more request may wait on this file; the user whose it is. EMFILE where that
+    /// user has enough, on the file or altogether. What others who have the same file wait for
+    /// stands in nobody's way.
     fn may_wait(&mut self, fd: FdId, caller: Pid, answers: &mut Answers) -> Result<Uid, Errno> {
         let user = self.server.borrow_mut().user(caller)?;
         if !self.has_room(fd, user) {
@@ -275,7 +276,8 @@ impl<P: Platform + 'static> Executor<P> {
         let server = self.server.borrow();
         let limits = server.device().limits();
         let of_user = self.by_user.get(&user).copied().unwrap_or(0);
-        self.waiting_on(fd).count() < limits.waiting_per_open as usize
+        let is_users = |key: &usize| self.parked.get(*key).is_some_and(|it| it.user == user);
+        self.waiting_on(fd).filter(is_users).count() < limits.waiting_per_open as usize
             && of_user < limits.waiting_per_uid
     }
 

@@ -101,7 +101,7 @@ limits! {
     OffsetsPerUid = 13, "offsets-per-uid", Count, MAX_COUNT;
     /// Requests of one user that wait at a time.
     WaitingPerUid = 14, "waiting-per-uid", Count, MAX_FILES;
-    /// Requests on one open file that wait at a time.
+    /// Requests of one user on one open file that wait at a time.
     WaitingPerOpen = 15, "waiting-per-open", Count, MAX_FILES;
     /// Pages of one user's clients that are taken over.
     UserPagesPerUid = 16, "userptr-pages-per-uid", Pages, MAX_PAGES;

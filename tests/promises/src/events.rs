@@ -8,7 +8,7 @@ use event::EventFlags;
 use gem_wire::event::{Event, RECORD_SIZE, Record};
 use gem_wire::limit::Limit;
 use gem_wire::native::{Call, Features, Hello, VERSION};
-use syscall::error::{EAGAIN, EINTR, EINVAL, ENODEV};
+use syscall::error::{EAGAIN, EINTR, EINVAL, EMFILE, ENODEV};
 use syscall::flag::O_NONBLOCK;
 use zerocopy::FromBytes;
 
@@ -23,6 +23,7 @@ promises![
     a_read_waits_for_an_event_unless_the_file_does_not_block,
     a_signal_ends_a_read_that_waits_and_takes_no_event,
     a_killed_reader_takes_no_event_and_leaves_nothing,
+    who_shares_a_file_uses_up_nobody_elses_waiting_on_it,
     a_reader_that_waits_lends_no_whole_pages_and_stops_nobody_when_killed,
     a_revoked_open_wakes_who_reads_it,
     an_event_queue_tells_of_what_is_there_and_of_what_comes,
@@ -253,6 +254,26 @@ fn a_signal_ends_a_read_that_waits_and_takes_no_event(world: &mut dyn World) {
     wait_until(world, 0);
     root.set(LIMIT, 650);
     assert_eq!(events(a.tell(read(node, 1))), Ok(vec![changed(LIMIT, 650)]));
+}
+
+fn who_shares_a_file_uses_up_nobody_elses_waiting_on_it(world: &mut dyn World) {
+    let mut root = Root::new(world);
+    let (mut a, mut b) = (Puppet::of_user(world, ALICE), Puppet::of_user(world, BOB));
+    let mut other = Puppet::of_user(world, BOB);
+    let card = node(&mut a, "card0");
+    let [given, again] = [&mut b, &mut other].map(|puppet| a.give(card, puppet));
+    root.set(Limit::WaitingPerOpen, 1);
+    assert!(events(a.tell(read(card, 1))).is_ok());
+    wait_in_read(world, &mut b, given);
+    assert_eq!(events(other.tell(read(again, 1))), Err(EMFILE), "Bob does");
+    wait_in_read(world, &mut a, card);
+    // Two may wait, and both are told something.
+    root.set(LIMIT, 660);
+    root.set(OTHER, 661);
+    let told = [&mut a, &mut b].map(|puppet| events(puppet.finish()).unwrap());
+    let mut told = told.concat();
+    told.sort_by_key(|event| *event != changed(LIMIT, 660));
+    assert_eq!(told, [changed(LIMIT, 660), changed(OTHER, 661)]);
 }
 
 fn a_killed_reader_takes_no_event_and_leaves_nothing(world: &mut dyn World) {
