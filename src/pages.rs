@@ -168,15 +168,15 @@ pub trait PageSource {
     fn allocate(&mut self, request: PageRequest) -> Result<PageSet, NotReady>;
 
     /// The daemon's own mapping of the set: every page of it backed, so that the kernel may be
-    /// told to map it into a client. The caller has exposed the set.
+    /// told to map it into a client. Exposes the set.
     fn window(&mut self, set: &PageSet) -> Result<WindowAddr, NotReady>;
 
     /// Copies bytes of the set, from byte `offset`, into `bytes`. The caller has checked that the
     /// range lies inside the set.
     fn read(&mut self, set: &PageSet, offset: u64, bytes: &mut [u8]) -> Result<(), NotReady>;
 
-    /// Copies `bytes` into the set, from byte `offset`. The caller has checked the range and exposed
-    /// the set.
+    /// Copies `bytes` into the set, from byte `offset`. The caller has checked the range. Exposes the
+    /// set.
     fn write(&mut self, set: &PageSet, offset: u64, bytes: &[u8]) -> Result<(), NotReady>;
 
     /// Takes the pages back. `owner` is who they were allocated for. Cannot fail: what it cannot

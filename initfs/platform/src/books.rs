@@ -3,14 +3,15 @@
 //!
 //! An arena belongs to one user and one kind of memory for as long as it is mapped, so that pages
 //! go from one user to another through the kernel only. Pages are handed out clean: fresh ones
-//! are, and what comes back is cleared before it is free again. An arena of which nothing is
-//! used any more goes back to the kernel after a while, or at once where memory is short
-//! (`idle`).
+//! are, and so is what comes back if nobody could write to it. Of the rest, large pieces are
+//! cleared by the worker before they are free again; small ones are kept as they are and cleared
+//! by whoever asks for pages next, because to wait for the worker takes longer. An arena of which
+//! nothing is used any more goes back to the kernel after a while, or at once where memory is
+//! short (`idle`).
 
 mod growth;
 mod idle;
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -23,6 +24,9 @@ use crate::free_map::FreeMap;
 
 /// The fewest pages an arena has, where memory allows: 2 MiB.
 pub const ARENA_PAGES: u64 = 512;
+
+/// The most pages that are cleared while the owner of the books waits: 64 KiB.
+const CLEARED_AT_ONCE: u64 = 16;
 
 /// Memory that is alike: of one user, cached alike, and in one piece or not.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -37,6 +41,9 @@ pub struct Kind {
     caching: u8,
     contiguous: bool,
 }
+
+/// [`Kind::caching`] of uncached memory.
+const UNCACHED: u8 = 2;
 
 impl Kind {
     /// How many kinds there are.
@@ -75,7 +82,7 @@ impl Class {
         let caching = match request.caching {
             Caching::WriteBack => 0,
             Caching::WriteCombining => 1,
-            Caching::Uncached => 2,
+            Caching::Uncached => UNCACHED,
         };
         Self {
             owner: request.owner.0,
@@ -113,6 +120,12 @@ impl Class {
     /// The kind of memory.
     pub fn kind(self) -> Kind {
         self.kind
+    }
+
+    /// Whether so many pages are cleared while the owner of the books waits. Uncached ones never
+    /// are: every word of those goes to memory by itself.
+    fn is_cleared_at_once(self, pages: u64) -> bool {
+        pages <= CLEARED_AT_ONCE && self.kind.caching != UNCACHED
     }
 }
 
@@ -203,6 +216,16 @@ pub struct NewArena {
     pub extents: Vec<Extent>,
 }
 
+/// Pages for an object.
+#[derive(Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Found {
+    /// They read as zero.
+    Clean(PageSet),
+    /// They have to be cleared first.
+    Dirty(PageSet),
+}
+
 struct Arena {
     class: Class,
     span: Span,
@@ -216,7 +239,9 @@ struct Arena {
 
 #[derive(Default)]
 struct ClassBooks {
-    free: FreeMap,
+    clean: FreeMap,
+    /// Free, too, but not cleared.
+    dirty: FreeMap,
     /// Arenas in the making: how large.
     growing: BTreeMap<Ticket, u64>,
     /// The last growth failed, where no fewer pages would have done; told once.
@@ -229,8 +254,9 @@ struct ClassBooks {
 pub struct Books {
     classes: BTreeMap<Class, ClassBooks>,
     arenas: BTreeMap<u64, Arena>,
-    /// Arenas of which nothing is used, and since when.
-    idle: BTreeMap<u64, Duration>,
+    /// Arenas of which nothing is used, and since when; `None` since after the worker's last report.
+    /// Some of which something is used again are still among them.
+    idle: BTreeMap<u64, Option<Duration>>,
     idle_for: Duration,
     /// Arenas of which nothing is used any more, and not all is cleared.
     vacated: BTreeSet<u64>,
@@ -245,7 +271,7 @@ pub struct Books {
     alarm: Option<Duration>,
     /// When it did last.
     now: Duration,
-    next_ticket: u64,
+    last_ticket: u64,
     jobs: Vec<Job>,
 }
 
@@ -263,7 +289,7 @@ impl Books {
             left: None,
             alarm: None,
             now: Duration::ZERO,
-            next_ticket: 0,
+            last_ticket: 0,
             jobs: Vec::new(),
         }
     }
@@ -278,26 +304,36 @@ impl Books {
         self.jobs.drain(..)
     }
 
-    /// Clean pages, or what to wait for.
+    /// Pages, or what to wait for.
     ///
     /// # Errors
     ///
     /// See [`NotReady`].
-    pub fn allocate(&mut self, request: &PageRequest) -> Result<PageSet, NotReady> {
+    pub fn allocate(&mut self, request: &PageRequest) -> Result<Found, NotReady> {
         let class = Class::of(request);
         let pages = request.pages.get();
         let books = self.classes.entry(class).or_default();
-        if let Some(first) = books.free.take(pages) {
-            return self.hand_out(Span { first, pages });
+        // The shortest range that will do, so that long ones stay long, clean or not.
+        let [clean, dirty] = [&books.clean, &books.dirty].map(|free| free.shortest(pages));
+        if clean.is_some_and(|clean| dirty.is_none_or(|dirty| clean <= dirty))
+            && let Some(first) = books.clean.take(pages)
+        {
+            return self.hand_out(Span { first, pages }).map(Found::Clean);
+        }
+        if let Some(first) = books.dirty.take(pages) {
+            let span = Span { first, pages };
+            if class.is_cleared_at_once(pages) {
+                return self.hand_out(span).map(Found::Dirty);
+            }
+            return Err(NotReady::Wait(self.clear(class, span)));
         }
         if let Some((least, reason)) = books.failed
             && class.arena_for(pages).is_none_or(|needed| needed >= least)
         {
             books.failed = None;
-            let awaited = self.on_its_way(class);
             let out_of_memory = reason == NotReady::OutOfMemory;
-            let wait = awaited.filter(|_| out_of_memory).map(NotReady::Wait);
-            return Err(wait.unwrap_or(reason));
+            let awaited = out_of_memory.then(|| self.on_its_way(class)).flatten();
+            return Err(awaited.map_or(reason, NotReady::Wait));
         }
         // The one range under way that would do; if it does not in the end, the next try grows.
         let enough = |&(_, &cleared): &(&Ticket, &u64)| cleared >= pages;
@@ -315,7 +351,6 @@ impl Books {
         let (class, whole, extents) = (arena.class, arena.span, arena.extents(span));
         self.used_by(class, span.pages);
         if was_unused {
-            self.idle.remove(&whole.first);
             self.vacated.remove(&whole.first);
             self.unused -= whole.pages;
         }
@@ -332,15 +367,42 @@ impl Books {
             return;
         }
         arena.used -= span.pages;
-        arena.clearing += span.pages;
-        let (class, whole, is_unused) = (arena.class, arena.span, arena.used == 0);
+        let (class, whole) = (arena.class, arena.span);
+        let is_unused = arena.used == 0;
         self.unused_by(class, span.pages);
-        if is_unused {
-            self.vacated.insert(whole.first);
-            self.unused += whole.pages;
+        let books = self.classes.entry(class).or_default();
+        let bounds = (whole.first, whole.end());
+        if !set.is_exposed() {
+            books.clean.put(span.first, span.pages, bounds);
+        } else if class.is_cleared_at_once(span.pages) {
+            books.dirty.put(span.first, span.pages, bounds);
+        } else {
+            self.clear(class, span);
         }
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
+        if is_unused {
+            self.unused += whole.pages;
+            self.note_unused(whole.first);
+        }
+    }
+
+    /// Has the worker clear all small pieces of this class.
+    pub(super) fn clear_dirty(&mut self, class: Class) {
+        let dirty = |books: &mut Self| books.classes.get_mut(&class)?.dirty.pop();
+        while let Some((first, pages)) = dirty(self) {
+            self.clear(class, Span { first, pages });
+        }
+    }
+
+    /// Has the worker clear pages that are not used; what will be finished then.
+    fn clear(&mut self, class: Class, span: Span) -> Ticket {
+        if let Some(arena) = self.arena_of(span.first) {
+            arena.clearing += span.pages;
+            let (start, is_unused) = (arena.span.first, arena.used == 0);
+            if is_unused {
+                self.note_unused(start);
+            }
+        }
+        let ticket = self.next_ticket();
         let books = self.classes.entry(class).or_default();
         books.clearing.insert(ticket, span.pages);
         self.jobs.push(Job::Clear {
@@ -348,6 +410,7 @@ impl Books {
             span,
             ticket,
         });
+        ticket
     }
 
     /// A round of [`Done`]s begins: what failed in an earlier one has been told, or nobody asks
@@ -414,7 +477,7 @@ impl Books {
         self.arenas.insert(span.first, arena);
         let books = self.classes.entry(class).or_default();
         let bounds = (span.first, span.end());
-        books.free.put(span.first, span.pages, bounds);
+        books.clean.put(span.first, span.pages, bounds);
         // Whoever asked may have gone meanwhile.
         self.unused += span.pages;
         self.note_idle(span.first, now);
@@ -430,11 +493,16 @@ impl Books {
         let books = self.classes.entry(class).or_default();
         books.clearing.remove(&ticket);
         let bounds = (whole.first, whole.end());
-        books.free.put(span.first, span.pages, bounds);
+        books.clean.put(span.first, span.pages, bounds);
         if is_idle {
             self.vacated.remove(&whole.first);
             self.note_idle(whole.first, now);
         }
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
     }
 
     fn arena_of(&mut self, page: u64) -> Option<&mut Arena> {
@@ -450,19 +518,21 @@ impl Arena {
         let end = first + span.pages;
         let before = self.runs.partition_point(|&(index, ..)| index <= first);
         let runs = self.runs.get(before.checked_sub(1)?..)?;
-        let mut extents = Vec::new();
-        for &(index, start, pages) in runs.iter().take_while(|&&(index, ..)| index < end) {
+        let piece = |&(index, start, pages): &(u64, PhysAddr, u64)| {
             let skipped = first.saturating_sub(index);
             let length = (index + pages).min(end) - index - skipped;
-            extents.push(Extent {
+            Some(Extent {
                 start: start.checked_add(PageCount::new(skipped)?)?,
                 pages: PageCount::new(length)?,
-            });
+            })
+        };
+        let count = runs.partition_point(|&(index, ..)| index < end);
+        match runs.get(..count)? {
+            [one] => piece(one).map(Extents::One),
+            several => Some(Extents::Many(
+                several.iter().map(piece).collect::<Option<_>>()?,
+            )),
         }
-        Some(match extents.as_slice() {
-            [one] => Extents::One(*one),
-            _ => Extents::Many(Box::from(extents)),
-        })
     }
 }
 

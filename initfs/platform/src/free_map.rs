@@ -12,6 +12,12 @@ pub struct FreeMap {
 }
 
 impl FreeMap {
+    /// How long the shortest range is that has `pages` pages.
+    pub fn shortest(&self, pages: u64) -> Option<u64> {
+        let &(length, _) = self.by_length.range((pages, 0)..).next()?;
+        Some(length)
+    }
+
     /// Takes `pages` pages out of the shortest range that has as many.
     pub fn take(&mut self, pages: u64) -> Option<u64> {
         let &(length, start) = self.by_length.range((pages, 0)..).next()?;
@@ -44,13 +50,21 @@ impl FreeMap {
         }
     }
 
-    /// Takes exactly this range out; whether it was there.
-    pub fn take_exactly(&mut self, start: u64, pages: u64) -> bool {
-        let there = self.by_start.get(&start) == Some(&pages);
-        if there {
-            self.remove(start, pages);
+    /// Takes a range out, whole: its first page and its length.
+    pub fn pop(&mut self) -> Option<(u64, u64)> {
+        let (start, length) = self.by_start.pop_first()?;
+        self.by_length.remove(&(length, start));
+        Some((start, length))
+    }
+
+    /// Takes out all ranges that begin inside `bounds`; how many pages.
+    pub fn take_within(&mut self, bounds: (u64, u64)) -> u64 {
+        let mut pages = 0;
+        while let Some((&start, &length)) = self.by_start.range(bounds.0..bounds.1).next() {
+            self.remove(start, length);
+            pages += length;
         }
-        there
+        pages
     }
 
     /// Another range in the place of one. It goes in first: a tree that is never empty keeps its
@@ -102,7 +116,8 @@ mod tests {
         map.put(35, 5, ALL);
         map.put(30, 5, ALL);
         map.put(40, 5, ALL);
-        assert!(map.take_exactly(30, 15));
+        assert_eq!(map.pop(), Some((30, 15)));
+        assert_eq!(map.pop(), None);
         assert!(map.by_start.is_empty() && map.by_length.is_empty());
     }
 
@@ -111,8 +126,20 @@ mod tests {
         let mut map = FreeMap::default();
         map.put(10, 5, (10, 15));
         map.put(15, 5, (15, 20));
-        assert!(!map.take_exactly(10, 10));
-        assert!(map.take_exactly(10, 5));
-        assert!(map.take_exactly(15, 5));
+        assert_eq!(map.take(6), None);
+        assert_eq!(map.take_within((15, 20)), 5);
+        assert_eq!(map.pop(), Some((10, 5)));
+    }
+
+    #[test]
+    fn all_ranges_of_a_piece_go_together() {
+        let mut map = FreeMap::default();
+        for start in [5, 10, 16, 20] {
+            map.put(start, 3, ALL);
+        }
+        assert_eq!(map.take_within((10, 20)), 6);
+        assert_eq!(map.shortest(1), Some(3));
+        assert_eq!([map.pop(), map.pop()], [Some((5, 3)), Some((20, 3))]);
+        assert_eq!(map.shortest(1), None);
     }
 }

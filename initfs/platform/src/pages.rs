@@ -10,7 +10,8 @@ use gem::units::{PageCount, Uid, WindowAddr};
 use gem::user::{UserFault, UserRange, UserSet};
 use syscall::error::Result;
 
-use crate::books::{Books, span_of};
+use crate::books::{Books, Found, span_of};
+use crate::memory;
 use crate::os::{Instant, Thread};
 use crate::shared;
 use crate::user;
@@ -151,12 +152,20 @@ impl Drop for Pages {
 
 impl PageSource for Pages {
     fn allocate(&mut self, request: PageRequest) -> core::result::Result<PageSet, NotReady> {
-        let set = self.books.allocate(&request);
+        let found = self.books.allocate(&request);
         self.send();
-        set
+        found.map(|found| match found {
+            Found::Clean(set) => set,
+            Found::Dirty(set) => {
+                // SAFETY: the pages are mapped, and nobody's yet.
+                unsafe { memory::clear(span_of(&set)) };
+                set
+            }
+        })
     }
 
     fn window(&mut self, set: &PageSet) -> core::result::Result<WindowAddr, NotReady> {
+        set.expose();
         WindowAddr::new(span_of(set).address()).ok_or(NotReady::Refused(PlatformError::Failed))
     }
 
@@ -179,6 +188,7 @@ impl PageSource for Pages {
         offset: u64,
         bytes: &[u8],
     ) -> core::result::Result<(), NotReady> {
+        set.expose();
         let target = span_of(set).address() + offset as usize;
         // SAFETY: as in `read`.
         unsafe { shared::write(target, bytes) };

@@ -27,6 +27,9 @@ impl Books {
         if let Some((&ticket, _)) = alike {
             return NotReady::Wait(ticket);
         }
+        // Pieces that are not clean join those that are: for the next one, or for this one where
+        // no arena is made.
+        self.clear_dirty(class);
         let most = room.saturating_add(GRANTED);
         let fits = |books: &Self, size: u64| {
             let unused = books.unused_of.get(&class.owner).copied().unwrap_or(0);
@@ -43,8 +46,7 @@ impl Books {
                 return coming.map_or(NotReady::Scattered, NotReady::Wait);
             }
         };
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
+        let ticket = self.next_ticket();
         self.unused_by(class, size);
         let books = self.classes.entry(class).or_default();
         books.growing.insert(ticket, size);

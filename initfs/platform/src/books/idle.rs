@@ -57,24 +57,45 @@ impl Books {
             .map(|(&ticket, _)| ticket)
     }
 
+    /// Nothing of this arena is used any more. It is idle now, or when the worker has cleared what
+    /// it is at. Since when, the worker's next report will tell.
+    pub(super) fn note_unused(&mut self, arena: u64) {
+        if self.is_idle(arena) {
+            self.idle.insert(arena, None);
+        } else {
+            self.idle.remove(&arena);
+            self.vacated.insert(arena);
+        }
+    }
+
+    /// Whether nobody has anything to do with the arena, the worker included.
+    fn is_idle(&self, arena: u64) -> bool {
+        let arena = self.arenas.get(&arena);
+        arena.is_some_and(|arena| arena.used == 0 && arena.clearing == 0)
+    }
+
     /// Nothing of this arena is used, from now on.
     pub(super) fn note_idle(&mut self, arena: u64, now: Duration) {
-        self.idle.insert(arena, now);
+        self.idle.insert(arena, Some(now));
         self.set_alarm(now, Some(now));
     }
 
     /// The alarm has rung: gives back what has been idle for long enough.
     pub(super) fn awake(&mut self, now: Duration) {
         self.alarm = None;
+        for since in self.idle.values_mut() {
+            since.get_or_insert(now);
+        }
         let idle_for = self.idle_for;
         self.retire_if(|_, since| since.saturating_add(idle_for));
-        self.set_alarm(now, self.idle.values().min().copied());
+        self.set_alarm(now, self.idle.values().flatten().min().copied());
     }
 
     /// Gives back the idle arenas that are due by now.
     fn retire_if(&mut self, due: impl Fn(&Arena, Duration) -> Duration) {
         let mut old = Vec::new();
-        for (start, &since) in &self.idle {
+        for (start, since) in &self.idle {
+            let since = since.unwrap_or(self.now);
             let arena = self.arenas.get(start);
             if arena.is_some_and(|arena| due(arena, since) <= self.now) {
                 old.push(*start);
@@ -85,20 +106,23 @@ impl Books {
         }
     }
 
+    /// Gives an idle arena back. One that is used again is only forgotten here.
     fn retire(&mut self, start: u64) {
         self.idle.remove(&start);
-        let Some(arena) = self.arenas.get(&start) else {
+        if !self.is_idle(start) {
+            return;
+        }
+        let Some(Arena { class, span, .. }) = self.arenas.remove(&start) else {
             return;
         };
-        let (class, span) = (arena.class, arena.span);
         let books = self.classes.entry(class).or_default();
-        if books.free.take_exactly(span.first, span.pages) {
-            self.arenas.remove(&start);
-            self.unused -= span.pages;
-            self.used_by(class, span.pages);
-            self.left = self.left.map(|left| left.saturating_add(span.pages));
-            self.jobs.push(Job::Unmap(span));
-        }
+        let bounds = (span.first, span.end());
+        let pages = books.clean.take_within(bounds) + books.dirty.take_within(bounds);
+        debug_assert_eq!(pages, span.pages);
+        self.unused -= span.pages;
+        self.used_by(class, span.pages);
+        self.left = self.left.map(|left| left.saturating_add(span.pages));
+        self.jobs.push(Job::Unmap(span));
     }
 
     /// Has the worker report when what is idle since then has been so for long enough, or when it

@@ -5,6 +5,8 @@ use super::*;
 const IDLE: Duration = Duration::from_secs(5);
 const ROOT: Uid = Uid(0);
 const USER: Uid = Uid(1000);
+/// Pages that the worker clears.
+const LARGE: u64 = CLEARED_AT_ONCE + 1;
 
 fn request(owner: Uid, pages: u64) -> PageRequest {
     PageRequest {
@@ -21,6 +23,7 @@ struct Rig {
     books: Books,
     jobs: Vec<Job>,
     next_page: u64,
+    cleared: Vec<Span>,
     unmapped: Vec<Span>,
     now: Duration,
     alarm: Option<Duration>,
@@ -36,6 +39,7 @@ impl Rig {
             books: Books::new(IDLE),
             jobs: Vec::new(),
             next_page: 0x1000,
+            cleared: Vec::new(),
             unmapped: Vec::new(),
             now: Duration::ZERO,
             alarm: None,
@@ -44,8 +48,22 @@ impl Rig {
         }
     }
 
+    fn find(&mut self, owner: Uid, pages: u64, caching: Caching) -> Result<Found, NotReady> {
+        self.books.allocate(&PageRequest {
+            caching,
+            ..request(owner, pages)
+        })
+    }
+
+    /// Asks for pages, which are cleared if need be, and written to.
     fn ask(&mut self, owner: Uid, pages: u64) -> Result<PageSet, NotReady> {
-        self.books.allocate(&request(owner, pages))
+        self.ask_as(&request(owner, pages))
+    }
+
+    fn ask_as(&mut self, request: &PageRequest) -> Result<PageSet, NotReady> {
+        let (Found::Clean(set) | Found::Dirty(set)) = self.books.allocate(request)?;
+        set.expose();
+        Ok(set)
     }
 
     /// Asks until it is there, working meanwhile.
@@ -55,7 +73,7 @@ impl Rig {
 
     fn get_as(&mut self, request: &PageRequest) -> Result<PageSet, NotReady> {
         loop {
-            match self.books.allocate(request) {
+            match self.ask_as(request) {
                 Err(NotReady::Wait(ticket)) => assert!(self.work().contains(&ticket)),
                 result => return result,
             }
@@ -95,7 +113,10 @@ impl Rig {
                         Ok(self.map(pages))
                     },
                 },
-                Job::Clear { span, ticket, .. } => Done::Cleared { span, ticket },
+                Job::Clear { span, ticket, .. } => {
+                    self.cleared.push(span);
+                    Done::Cleared { span, ticket }
+                }
                 Job::Unmap(span) => {
                     self.unmapped.push(span);
                     continue;
@@ -163,7 +184,7 @@ fn one_growth_serves_all_who_wait() {
 #[test]
 fn users_share_no_arena() {
     let mut rig = Rig::new();
-    let mine = rig.get(ROOT, 1);
+    let mine = rig.get(ROOT, LARGE);
     let yours = rig.get(USER, 1);
     let span = span_of(&mine);
     rig.books.free(&mine);
@@ -187,6 +208,143 @@ fn freed_pages_are_cleared_before_they_are_free() {
 }
 
 #[test]
+fn pages_that_nobody_could_write_to_are_free_at_once() {
+    let mut rig = Rig::new();
+    let _first = rig.get(USER, 1);
+    rig.work();
+    for pages in [1, LARGE] {
+        let Ok(Found::Clean(set)) = rig.find(USER, pages, Caching::WriteBack) else {
+            panic!("an arena is clean");
+        };
+        rig.books.free(&set);
+    }
+    let all = rig.find(USER, ARENA_PAGES - 1, Caching::WriteBack);
+    assert!(matches!(all, Ok(Found::Clean(_))));
+    assert!(rig.pending().is_empty());
+}
+
+#[test]
+fn a_few_pages_are_cleared_by_who_asks_for_them_next() {
+    let mut rig = Rig::new();
+    let set = rig.get(USER, CLEARED_AT_ONCE);
+    rig.work();
+    let first = span_of(&set).first;
+    rig.books.free(&set);
+    let found = rig.find(USER, CLEARED_AT_ONCE, Caching::WriteBack);
+    assert!(matches!(found, Ok(Found::Dirty(set)) if span_of(&set).first == first));
+    assert!(rig.pending().is_empty());
+}
+
+#[test]
+fn uncached_pages_are_always_cleared_by_the_worker() {
+    let mut rig = Rig::new();
+    rig.find(USER, 1, Caching::Uncached).unwrap_err();
+    rig.work();
+    let Ok(Found::Clean(set)) = rig.find(USER, 1, Caching::Uncached) else {
+        panic!("an arena is clean");
+    };
+    set.expose();
+    rig.books.free(&set);
+    assert!(matches!(rig.pending(), [Job::Clear { .. }]));
+}
+
+#[test]
+fn who_wants_more_than_there_is_in_one_piece_has_the_pieces_joined() {
+    let mut rig = Rig::new();
+    let pieces: Vec<_> = (0..ARENA_PAGES / 8).map(|_| rig.get(USER, 8)).collect();
+    rig.work();
+    // Every other piece goes without having been written to: none of them touch.
+    for (number, piece) in pieces.iter().enumerate() {
+        let extents = Extents::One(piece.extents()[0]);
+        let same = PageSet::new(piece.key(), extents).unwrap();
+        if number % 2 == 0 {
+            same.expose();
+        }
+        rig.books.free(&same);
+    }
+    assert!(matches!(rig.ask(USER, 16), Err(NotReady::Wait(_))));
+    rig.work();
+    let all = rig.find(USER, ARENA_PAGES, Caching::WriteBack);
+    assert!(matches!(all, Ok(Found::Clean(_))));
+    assert!(matches!(
+        rig.find(USER, ARENA_PAGES, Caching::WriteBack),
+        Ok(Found::Clean(_))
+    ));
+    assert!(rig.pending().is_empty());
+}
+
+#[test]
+fn an_arena_goes_back_clean_or_not() {
+    let mut rig = Rig::new();
+    let [first, second] = [1, 2].map(|pages| rig.get(USER, pages));
+    rig.work();
+    rig.books.free(&first);
+    rig.pass(idle::PERIOD);
+    rig.books.free(&second);
+    rig.pass(idle::PERIOD);
+    assert_eq!(rig.books.mapped(), ARENA_PAGES);
+    // Since when it is idle was known only at the last report.
+    for _ in 0..IDLE.as_millis() / idle::PERIOD.as_millis() {
+        rig.pass(idle::PERIOD);
+    }
+    assert_eq!(rig.books.mapped(), 0);
+    assert_eq!(rig.unmapped.len(), 1);
+    rig.ask(USER, 1).unwrap_err();
+}
+
+/// Every page that is handed out as clean is, whatever was done with it before: it is fresh, or
+/// nobody could write to it, or it was cleared since.
+#[test]
+fn nobody_gets_what_somebody_left() {
+    let mut rig = Rig::new();
+    let mut written = BTreeSet::new();
+    let mut sets: Vec<PageSet> = Vec::new();
+    let mut random = 1u64;
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (random >> 33) % below
+    };
+    let pages_of = |span: Span| span.first..span.end();
+    for _ in 0..20_000 {
+        for page in rig.cleared.drain(..).flat_map(pages_of) {
+            written.remove(&page);
+        }
+        match next(8) {
+            0 => drop(rig.work()),
+            1 => rig.pass(Duration::from_millis(next(2000))),
+            2..5 if !sets.is_empty() => {
+                let set = sets.swap_remove(next(sets.len() as u64) as usize);
+                rig.books.free(&set);
+            }
+            _ => {
+                let size = [1, 3, 16, 17, 100, 300][next(6) as usize];
+                let found = rig.find(USER, size, Caching::WriteBack);
+                let (set, clean) = match found {
+                    Ok(Found::Clean(set)) => (set, true),
+                    Ok(Found::Dirty(set)) => (set, false),
+                    Err(_) => continue,
+                };
+                let pages = pages_of(span_of(&set));
+                let is_taken = |other: &PageSet| {
+                    let other = pages_of(span_of(other));
+                    pages.start < other.end && other.start < pages.end
+                };
+                assert!(!sets.iter().any(is_taken));
+                for page in pages.clone() {
+                    assert!(!clean || !written.contains(&page), "page {page}");
+                    written.remove(&page);
+                }
+                if next(2) == 0 {
+                    set.expose();
+                    written.extend(pages);
+                }
+                sets.push(set);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_set_knows_where_its_pages_lie() {
     let mut rig = Rig::new();
     rig.run = 10;
@@ -204,7 +362,7 @@ fn a_set_knows_where_its_pages_lie() {
 #[test]
 fn an_arena_goes_back_when_it_has_been_empty_for_a_while() {
     let mut rig = Rig::new();
-    let set = rig.get(USER, 7);
+    let set = rig.get(USER, LARGE);
     rig.work();
     rig.books.free(&set);
     rig.work();
@@ -220,12 +378,12 @@ fn an_arena_goes_back_when_it_has_been_empty_for_a_while() {
 #[test]
 fn an_arena_in_use_does_not_go_back() {
     let mut rig = Rig::new();
-    let set = rig.get(USER, 7);
+    let set = rig.get(USER, LARGE);
     rig.work();
     rig.books.free(&set);
     rig.work();
     rig.pass(IDLE / 2);
-    let again = rig.get(USER, 1);
+    let again = rig.get(USER, LARGE);
     rig.pass(IDLE);
     assert_eq!(rig.books.mapped(), ARENA_PAGES);
     rig.books.free(&again);
@@ -287,7 +445,7 @@ fn a_set_from_elsewhere_is_left_alone() {
 #[test]
 fn where_memory_is_short_what_nobody_uses_goes_back_at_once() {
     let mut rig = Rig::new();
-    let [used, unused] = [ROOT, USER].map(|user| rig.get(user, 7));
+    let [used, unused] = [ROOT, USER].map(|user| rig.get(user, LARGE));
     rig.work();
     rig.books.free(&unused);
     assert_eq!(rig.books.give_back(), 0, "it is not clean yet");
@@ -306,10 +464,10 @@ fn where_memory_is_short_what_nobody_uses_goes_back_at_once() {
 #[test]
 fn a_new_arena_waits_for_who_asked_for_it() {
     let mut rig = Rig::new();
-    rig.ask(USER, 7).unwrap_err();
+    rig.ask(USER, LARGE).unwrap_err();
     rig.work();
     assert_eq!(rig.books.give_back(), 0);
-    let set = rig.ask(USER, 7).unwrap();
+    let set = rig.ask(USER, LARGE).unwrap();
     rig.books.free(&set);
     rig.work();
     rig.pass(idle::PERIOD);
@@ -322,7 +480,7 @@ fn what_is_left_counts_what_is_on_its_way_back() {
     let look = |rig: &mut Rig, left| rig.books.finish(Done::Left(left), rig.now);
     look(&mut rig, 3000);
     assert_eq!(rig.books.left(), None, "none of it is here");
-    let set = rig.get(USER, 7);
+    let set = rig.get(USER, LARGE);
     rig.work();
     look(&mut rig, 2000);
     assert_eq!(rig.books.left(), Some(2000));
@@ -330,7 +488,7 @@ fn what_is_left_counts_what_is_on_its_way_back() {
     assert_eq!(rig.books.left(), Some(2000 + ARENA_PAGES));
     rig.work();
     assert_eq!(rig.books.left(), Some(2000 + ARENA_PAGES));
-    let again = rig.get(USER, 1);
+    let again = rig.get(USER, LARGE);
     assert_eq!(rig.books.left(), Some(2000));
     let _other = rig.get(ROOT, 1);
     rig.books.free(&again);
@@ -382,7 +540,7 @@ fn while_there_is_an_arena_the_machine_is_looked_at() {
     let mut rig = Rig::new();
     rig.work();
     assert_eq!(rig.alarm, None);
-    let set = rig.get(USER, 7);
+    let set = rig.get(USER, LARGE);
     rig.work();
     for _ in 0..20 {
         assert_eq!(rig.alarm, Some(rig.now + idle::PERIOD));
