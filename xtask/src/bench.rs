@@ -83,6 +83,13 @@ const ROWS: &[Known] = &[
         aim: None,
     },
     Known {
+        name: "create-first-1m",
+        title: "create a user's first buffer, 1 MiB",
+        linux: None,
+        without: None,
+        aim: None,
+    },
+    Known {
         name: "cycle-64k",
         title: "create + map + touch + unmap + close, 64 KiB",
         linux: Some(350_232),

@@ -37,6 +37,10 @@ pub const ROWS: &[Row] = &[
         measure: create_close,
     },
     Row {
+        name: "create-first-1m",
+        measure: create_first,
+    },
+    Row {
         name: "cycle-64k",
         measure: cycle,
     },
@@ -93,7 +97,20 @@ fn create_close(meter: &Meter) -> Outcome {
     meter.measure(|| close(create(&card, SMALL)?))
 }
 
-/// Create, map, write every byte, unmap, close.
+/// The first buffer of a user: there is no arena yet, and the worker makes one.
+fn create_first(meter: &Meter) -> Outcome {
+    let prepare = || {
+        let gemd = Gemd::start(&[])?;
+        let card = Card::open(Node::Primary).map_err(of_client)?;
+        Ok((gemd, card))
+    };
+    meter.measure_with(prepare, |(gemd, card)| {
+        let buffer = create(&card, LARGE)?;
+        Ok((buffer, card, gemd))
+    })
+}
+
+/// Create, map, write a word of every page, unmap, close.
 fn cycle(meter: &Meter) -> Outcome {
     let (_gemd, card) = ready()?;
     meter.measure(|| {
