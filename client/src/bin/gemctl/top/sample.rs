@@ -23,6 +23,8 @@ pub struct Client {
     pub total: u64,
     /// Bytes.
     pub shared: u64,
+    /// Bytes.
+    pub purgeable: u64,
     pub revoked: bool,
 }
 
@@ -52,6 +54,7 @@ impl Client {
             maps: number(table, "gem-mapped-objects"),
             total: number(table, "drm-total-memory"),
             shared: number(table, "drm-shared-memory"),
+            purgeable: number(table, "drm-purgeable-memory"),
             revoked: number(table, "gem-revoked") != 0,
         }
     }

@@ -51,9 +51,10 @@ enum Column {
     #[default]
     Total,
     Shared,
+    Purgeable,
 }
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     Column::Client,
     Column::Pid,
     Column::Uid,
@@ -62,6 +63,7 @@ const COLUMNS: [Column; 8] = [
     Column::Maps,
     Column::Total,
     Column::Shared,
+    Column::Purgeable,
 ];
 
 impl Column {
@@ -75,14 +77,16 @@ impl Column {
             Self::Maps => "maps",
             Self::Total => "total",
             Self::Shared => "shared",
+            Self::Purgeable => "purge",
         }
     }
 
     fn width(self) -> u16 {
         match self {
-            Self::Client | Self::Pid | Self::Uid | Self::Handles => 7,
-            Self::Fds | Self::Maps => 6,
-            Self::Total | Self::Shared => 10,
+            Self::Client | Self::Uid => 6,
+            Self::Pid | Self::Handles => 7,
+            Self::Fds | Self::Maps => 5,
+            Self::Total | Self::Shared | Self::Purgeable => 9,
         }
     }
 
@@ -96,6 +100,7 @@ impl Column {
             Self::Maps => client.maps,
             Self::Total => client.total,
             Self::Shared => client.shared,
+            Self::Purgeable => client.purgeable,
         }
     }
 
@@ -106,7 +111,7 @@ impl Column {
 
     fn show(self, client: &Client) -> String {
         match self {
-            Self::Total | Self::Shared => size(self.of(client)),
+            Self::Total | Self::Shared | Self::Purgeable => size(self.of(client)),
             _ => self.of(client).to_string(),
         }
     }
@@ -239,7 +244,7 @@ impl View {
         });
         let titles = titles.into_iter().chain([Line::raw(" node")]);
         let widths = COLUMNS.map(|column| Constraint::Length(column.width()));
-        let widths = widths.into_iter().chain([Constraint::Length(11)]);
+        let widths = widths.into_iter().chain([Constraint::Length(8)]);
         Table::new(rows, widths)
             .column_spacing(1)
             .header(Row::new(titles).style(Style::new().reversed()))
@@ -284,10 +289,10 @@ impl View {
 
 fn row(client: &Client) -> Row<'static> {
     let numbers = COLUMNS.map(|column| Line::raw(column.show(client)).right_aligned());
-    let node = if client.revoked {
-        "revoked"
-    } else {
-        &client.node
+    let node = match client.node.as_str() {
+        _ if client.revoked => "revoked",
+        "renderD128" => "render",
+        node => node,
     };
     Row::new(numbers.into_iter().chain([Line::raw(format!(" {node}"))]))
 }
@@ -340,7 +345,7 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
         let screen = terminal.backend().to_string();
-        let lines = screen.lines().filter(|line| line.contains("renderD128"));
+        let lines = screen.lines().filter(|line| line.contains(" render"));
         let number = |line: &str| {
             line.trim_matches('"')
                 .split_whitespace()
