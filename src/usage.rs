@@ -20,7 +20,8 @@ pub struct Usage {
     pub total: PageCount,
     /// Those of them that another open holds as well.
     pub shared: PageCount,
-    /// Those that have pages: a client's own pages may have been taken back.
+    /// Those that have pages: purged ones have none, and a client's own may have been taken
+    /// back.
     pub resident: PageCount,
     /// Those that a request or the hardware is at work on, of those with [`FEW_HOLDERS`].
     pub active: PageCount,

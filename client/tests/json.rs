@@ -64,6 +64,7 @@ const PROMISED: [(&str, &[(&str, &str)]); 4] = [
             ("drm-active-memory", "number"),
             ("drm-client-id", "number"),
             ("drm-driver", "text"),
+            ("drm-purgeable-memory", "number"),
             ("drm-resident-memory", "number"),
             ("drm-shared-memory", "number"),
             ("drm-total-memory", "number"),
