@@ -176,6 +176,12 @@ pub fn credentials(pid: Pid) -> Option<Identity> {
     kernel::installed()?.credentials(pid)
 }
 
+/// Why clients' own pages cannot be taken over on this machine, in words that say what to do about
+/// it; `None` where they can.
+pub fn no_user_pages() -> Option<&'static str> {
+    user::uffd::hindrance()
+}
+
 /// Where a daemon listens and its clients look for it, unless they are told otherwise:
 /// `$XDG_RUNTIME_DIR/gem/gem.sock`, or `/tmp/gem-<uid>/gem.sock` without that variable.
 pub fn default_socket() -> PathBuf {

@@ -24,7 +24,7 @@ use gem::pages::{
     Extent, Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket,
 };
 use gem::units::{PageCount, PhysAddr, Uid, WindowAddr};
-use gem::user::{UserFault, UserRange, UserSet};
+use gem::user::{SpaceFd, UserFault, UserRange, UserSet, UserSource};
 use nix::errno::Errno;
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{SysconfVar, sysconf};
@@ -32,7 +32,6 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::left::Watch;
 use crate::memfd::{self, FdBudget, Memfd, Window};
 use crate::user::sets::UserSets;
-use crate::user::uffd;
 use crate::work::Work;
 
 /// Where made-up physical memory begins: above anything that a PC could have there.
@@ -41,12 +40,6 @@ const PHYSICAL_BASE: u64 = 1 << 52;
 const WINDOW_BASE: u64 = 1 << 48;
 /// How many pages are ever handed out. None is used twice.
 const ADDRESSES: u64 = 1 << 48;
-
-/// Said where userfaultfd may not be used.
-const FORBIDDEN: &str = "this machine forbids userfaultfd: allow the system call in the \
-     container's seccomp profile (or sysctl vm.unprivileged_userfaultfd=1)";
-/// Said where userfaultfd lacks something.
-const TOO_OLD: &str = "userfaultfd on this machine cannot do what is needed: Linux 6.4 can";
 
 /// What the source calls when it has finished something.
 pub(crate) type Notify = Box<dyn Fn() + Send>;
@@ -65,6 +58,8 @@ pub struct MemfdPages {
     done: Receiver<Done>,
     notify: Arc<Mutex<Option<Notify>>>,
     user: UserSets,
+    /// Why clients' own pages cannot be taken over.
+    no_user_pages: Option<&'static str>,
     watch: Watch,
     /// Pages that the machine has left: what was seen last, and what was given back since.
     left: Option<PageCount>,
@@ -131,6 +126,7 @@ impl MemfdPages {
             jobs,
             done,
             user: UserSets::new(notify.clone())?,
+            no_user_pages: crate::no_user_pages(),
             notify,
             watch,
             left: None,
@@ -241,37 +237,38 @@ impl MemfdPages {
         Some((first, start, window))
     }
 
-    /// Why clients' own pages cannot be taken over on this machine, in words that say what to do
-    /// about it; `None` where they can.
-    pub fn no_user_pages() -> Option<&'static str> {
-        let file = match uffd::create() {
-            Ok(file) => file,
-            Err(Errno::EPERM) => return Some(FORBIDDEN),
-            Err(_) => return Some(TOO_OLD),
-        };
-        uffd::Uffd::adopt(file).err().map(|_| TOO_OLD)
+    /// What [`no_user_pages`](crate::no_user_pages) said when this source was made.
+    pub fn no_user_pages(&self) -> Option<&'static str> {
+        self.no_user_pages
     }
 
-    /// Begins to take over `range` of the address space that the daemon was sent as its file
-    /// `space`, which is closed. The ticket is finished when [`MemfdPages::acquired`] has the
-    /// outcome.
-    ///
-    /// # Errors
-    ///
-    /// [`UserFault::NotASpace`].
-    pub fn acquire(
+    fn one_file_less(&mut self, owner: Uid) {
+        if let Some(files) = self.files.get_mut(&owner) {
+            *files -= 1;
+            if *files == 0 {
+                self.files.remove(&owner);
+            }
+        }
+    }
+}
+
+impl UserSource for MemfdPages {
+    fn takes_user_pages(&self) -> bool {
+        self.no_user_pages.is_none()
+    }
+
+    fn acquire(
         &mut self,
         owner: Uid,
-        space: usize,
+        space: SpaceFd,
         range: UserRange,
     ) -> Result<Ticket, UserFault> {
         let ticket = self.ticket();
-        self.user.acquire(owner, space, range, ticket)?;
+        self.user.acquire(owner, space.into_raw(), range, ticket)?;
         Ok(ticket)
     }
 
-    /// The outcome of an acquisition, once; `None` while it is not there.
-    pub fn acquired(&mut self, ticket: Ticket) -> Option<Result<UserSet, UserFault>> {
+    fn acquired(&mut self, ticket: Ticket) -> Option<Result<UserSet, UserFault>> {
         let range = match self.user.acquired(ticket)? {
             Ok(range) => range,
             Err(fault) => return Some(Err(fault)),
@@ -285,23 +282,12 @@ impl MemfdPages {
         Some(Ok(UserSet::new(key, pages)))
     }
 
-    /// Nobody will ask for the outcome: it is undone, and then the ticket is finished (again).
-    pub fn abandon(&mut self, ticket: Ticket) {
+    fn abandon(&mut self, ticket: Ticket) {
         self.user.abandon(ticket);
     }
 
-    /// Closes the daemon's file `space`, from which nothing is to be taken over.
-    pub fn discard(&mut self, space: usize) {
-        self.user.discard(space);
-    }
-
-    fn one_file_less(&mut self, owner: Uid) {
-        if let Some(files) = self.files.get_mut(&owner) {
-            *files -= 1;
-            if *files == 0 {
-                self.files.remove(&owner);
-            }
-        }
+    fn discard(&mut self, _owner: Uid, space: SpaceFd) {
+        self.user.discard(space.into_raw());
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{Daemon, PAGE, entries, errno, open, tell_daemon, wait_for_daemon};
 use gem::pages::PageSource;
 use gem::units::{PageCount, Uid};
-use gem::user::{UserAddr, UserFault, UserRange, UserSet};
+use gem::user::{SpaceFd, UserAddr, UserFault, UserRange, UserSet, UserSource};
 use libredox::call;
 use syscall::data::Map;
 use syscall::flag::{CallFlags, MapFlags, SchemeSocketCall};
@@ -125,7 +125,7 @@ fn obtain(daemon: &Daemon, sent: &Sqe) -> usize {
 }
 
 fn acquire(daemon: &mut Daemon, space: usize, range: UserRange) -> Result<UserSet, UserFault> {
-    let ticket = daemon.pages.acquire(OWNER, space, range)?;
+    let ticket = daemon.pages.acquire(OWNER, SpaceFd::new(space), range)?;
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         daemon.pages.finished(&mut Vec::new());
@@ -162,15 +162,21 @@ fn told_of(daemon: &mut Daemon, first: u64, pages: u64) -> Sqe {
     unmap
 }
 
+/// The next request says that these pages of a held set are unmapped: the set ends, then it is
+/// answered.
+fn taken_back(daemon: &mut Daemon, set: UserSet, first: u64, pages: u64) {
+    let unmap = told_of(daemon, first, pages);
+    daemon.pages.release_user(OWNER, set);
+    daemon.answer(&unmap, 0);
+}
+
 fn no_write_is_lost_while_pages_change_hands() {
     let mut daemon = Daemon::start();
     let client = daemon.client("hammers");
     daemon.serve_open(CARD);
     for pages in HAMMERED {
         let set = take_over(&mut daemon);
-        let unmap = told_of(&mut daemon, 0, pages as u64);
-        daemon.pages.release_user(OWNER, set);
-        daemon.answer(&unmap, 0);
+        taken_back(&mut daemon, set, 0, pages as u64);
     }
     daemon.expect_close(CARD);
     daemon.finish(client);
@@ -243,9 +249,7 @@ fn shared_memory_without_a_file_can_be_taken_over() {
     let client = daemon.client("shares_after_fork");
     daemon.serve_open(CARD);
     let set = take_over(&mut daemon);
-    let unmap = told_of(&mut daemon, 0, 2);
-    daemon.pages.release_user(OWNER, set);
-    daemon.answer(&unmap, 0);
+    taken_back(&mut daemon, set, 0, 2);
     daemon.expect_close(CARD);
     daemon.finish(client);
 }
@@ -281,9 +285,7 @@ fn pages_that_were_never_touched_take_no_memory() {
     daemon.serve_open(CARD);
     let set = take_over(&mut daemon);
     assert_eq!(set.pages().get(), MANY as u64);
-    let unmap = told_of(&mut daemon, 0, MANY as u64);
-    daemon.pages.release_user(OWNER, set);
-    daemon.answer(&unmap, 0);
+    taken_back(&mut daemon, set, 0, MANY as u64);
     daemon.expect_close(CARD);
     daemon.finish(client);
 }
@@ -381,9 +383,7 @@ fn part_of_an_unmapping_is_told_as_that_part() {
     let client = daemon.client("unmaps_parts");
     daemon.serve_open(CARD);
     let set = take_over(&mut daemon);
-    let unmap = told_of(&mut daemon, 2, 1);
-    daemon.pages.release_user(OWNER, set);
-    daemon.answer(&unmap, 0);
+    taken_back(&mut daemon, set, 2, 1);
     // The rest is still a mapping of the scheme's.
     for (first, pages) in [(0, 1), (5, 3), (1, 1), (3, 2)] {
         let unmap = told_of(&mut daemon, first, pages);
@@ -417,9 +417,7 @@ fn a_client_that_ends_unmaps_everything() {
         let set = take_over(&mut daemon);
         assert_eq!(daemon.told_by(&mut client), "mapped");
         client.kill();
-        let unmap = told_of(&mut daemon, 0, 3);
-        daemon.pages.release_user(OWNER, set);
-        daemon.answer(&unmap, 0);
+        taken_back(&mut daemon, set, 0, 3);
         daemon.expect_close(CARD);
     }
 }
@@ -443,9 +441,7 @@ fn what_is_not_the_clients_own_memory_is_refused() {
         assert_eq!(acquire(&mut daemon, space, range), Err(fault));
         daemon.answer(&call, 0);
     }
-    let unmap = told_of(&mut daemon, 0, 4);
-    daemon.pages.release_user(OWNER, held);
-    daemon.answer(&unmap, 0);
+    taken_back(&mut daemon, held, 0, 4);
     daemon.expect_close(CARD);
     daemon.finish(client);
 }
@@ -515,7 +511,7 @@ fn a_file_that_is_no_address_space_is_refused() {
     let range = UserRange::new(UserAddr::new(PAGE as u64), PageCount::new(1).unwrap()).unwrap();
     for space in [file, 12_345, usize::MAX] {
         assert_eq!(
-            daemon.pages.acquire(OWNER, space, range),
+            daemon.pages.acquire(OWNER, SpaceFd::new(space), range),
             Err(UserFault::NotASpace)
         );
     }
@@ -543,7 +539,10 @@ fn what_is_given_up_stays_the_clients() {
         let (space, call, range) = asked(&mut daemon);
         if round == 0 {
             // Nobody waits for the outcome.
-            let ticket = daemon.pages.acquire(OWNER, space, range).unwrap();
+            let ticket = daemon
+                .pages
+                .acquire(OWNER, SpaceFd::new(space), range)
+                .unwrap();
             daemon.pages.abandon(ticket);
             wait_for(&mut daemon, ticket);
         } else {
@@ -601,9 +600,7 @@ fn only_the_client_maps_its_pages_once_and_where_they_were() {
     daemon.answer(&map, window.get() as u64);
     let refused = told_of(&mut daemon, 0, 4);
     daemon.answer(&refused, 0);
-    let unmap = told_of(&mut daemon, 0, 4);
-    daemon.pages.release_user(OWNER, set);
-    daemon.answer(&unmap, 0);
+    taken_back(&mut daemon, set, 0, 4);
     daemon.expect_close(CARD);
     daemon.finish(client);
 }
@@ -639,9 +636,7 @@ fn a_range_that_is_unmapped_too_early_is_lost() {
     let set = acquire(&mut daemon, space, range).unwrap();
     daemon.answer(&call, FAKE);
     agree(&mut daemon, &set);
-    let unmap = told_of(&mut daemon, 0, 4);
-    daemon.pages.release_user(OWNER, set);
-    daemon.answer(&unmap, 0);
+    taken_back(&mut daemon, set, 0, 4);
     daemon.expect_close(CARD);
     daemon.finish(client);
 }
@@ -664,9 +659,7 @@ fn a_range_is_taken_over_again() {
     daemon.serve_open(CARD);
     for _ in 0..AGAIN {
         let set = take_over(&mut daemon);
-        let unmap = told_of(&mut daemon, 0, 2);
-        daemon.pages.release_user(OWNER, set);
-        daemon.answer(&unmap, 0);
+        taken_back(&mut daemon, set, 0, 2);
     }
     daemon.expect_close(CARD);
     daemon.finish(client);
@@ -702,9 +695,7 @@ fn ten_thousand_ranges_of_one_client() {
     daemon.serve_open(CARD);
     let sets: Vec<_> = (0..VERY_MANY).map(|_| take_over(&mut daemon)).collect();
     for set in sets {
-        let unmap = told_of(&mut daemon, 0, 1);
-        daemon.pages.release_user(OWNER, set);
-        daemon.answer(&unmap, 0);
+        taken_back(&mut daemon, set, 0, 1);
     }
     daemon.expect_close(CARD);
     daemon.finish(client);

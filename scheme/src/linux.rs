@@ -8,10 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow};
 use gem::pages::Ticket;
-use gem::units::{Identity, Pid, Uid};
-use gem::user::{UserFault, UserRange, UserSet};
+use gem::units::{Identity, Pid};
 use gemd::answer::Errno;
-use gemd::platform::{Platform, SpaceFd};
+use gemd::platform::Platform;
 use gemd::serve::{Control, Service};
 use gemd::server::Server;
 use hosted::pages::MemfdPages;
@@ -29,9 +28,7 @@ Examples:
   gemctl put PICTURE.png        (in another terminal) put a picture into a buffer";
 
 /// The machine that `hosted` makes of this one.
-struct Hosted {
-    takes_user_pages: bool,
-}
+struct Hosted;
 
 impl Platform for Hosted {
     type Pages = MemfdPages;
@@ -42,48 +39,6 @@ impl Platform for Hosted {
 
     fn finished(&mut self, pages: &mut MemfdPages, tickets: &mut Vec<Ticket>) {
         pages.finished(tickets);
-    }
-
-    fn takes_user_pages(&self) -> bool {
-        self.takes_user_pages
-    }
-
-    fn acquire(
-        &mut self,
-        pages: &mut MemfdPages,
-        owner: Uid,
-        space: SpaceFd,
-        range: UserRange,
-    ) -> Result<Ticket, UserFault> {
-        pages.acquire(owner, space.into_raw(), range)
-    }
-
-    fn acquired(
-        &mut self,
-        pages: &mut MemfdPages,
-        ticket: Ticket,
-    ) -> Option<Result<UserSet, UserFault>> {
-        pages.acquired(ticket)
-    }
-
-    fn abandon(&mut self, pages: &mut MemfdPages, ticket: Ticket) {
-        pages.abandon(ticket);
-    }
-
-    fn discard(&mut self, pages: &mut MemfdPages, _: Uid, space: SpaceFd) {
-        pages.discard(space.into_raw());
-    }
-}
-
-impl Hosted {
-    fn new() -> Self {
-        let hindrance = MemfdPages::no_user_pages();
-        if let Some(hindrance) = hindrance {
-            log::warn!("no client can register its own pages (userptr): {hindrance}");
-        }
-        Self {
-            takes_user_pages: hindrance.is_none(),
-        }
     }
 }
 
@@ -105,15 +60,14 @@ fn serve(args: &Serve) -> Result<()> {
     let kernel = hosted::start(hosted::Config::new(socket.clone()))?;
     let control = Arc::new(OnceLock::<Control>::new());
     let pages = pages(&control)?;
+    if let Some(hindrance) = pages.no_user_pages() {
+        log::warn!("no client can register its own pages (userptr): {hindrance}");
+    }
     let config = args.config(pages.capacity())?;
     let service = Socket::create()
         .map_err(Errno::from)
         .and_then(|scheme| {
-            Service::register(
-                scheme,
-                &args.scheme,
-                Server::new(config, Hosted::new(), pages),
-            )
+            Service::register(scheme, &args.scheme, Server::new(config, Hosted, pages))
         })
         .map_err(|Errno(errno)| anyhow!("{}", std::io::Error::from_raw_os_error(errno)))
         .context("cannot make the scheme")?;

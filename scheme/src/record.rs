@@ -14,15 +14,15 @@ use core::cell::RefCell;
 
 use gem::Limits;
 use gem::pages::Ticket;
-use gem::units::{Identity, Pid, Uid};
-use gem::user::{UserFault, UserRange, UserSet};
+use gem::units::{Identity, Pid};
+use gem::user::UserSource;
 use gem_traces::Writer;
 use gem_wire::limit::Limit;
 use syscall::schemev2::{Cqe, Sqe};
 
 use crate::observe::Observer;
 use crate::payload::Payload;
-use crate::platform::{Platform, SpaceFd};
+use crate::platform::Platform;
 use crate::server::get_limit;
 
 /// Takes the lines of a trace, without their ends.
@@ -41,9 +41,14 @@ impl Trace {
     }
 }
 
-/// A recording of what a server with these limits does on `platform`, in two parts: what observes
-/// the service, and the platform to be used in place of the other.
-pub fn record<P: Platform>(limits: &Limits, platform: P, sink: Sink) -> (Recorder, Recorded<P>) {
+/// A recording of what a server with these limits and pages does on `platform`, in two parts: what
+/// observes the service, and the platform to be used in place of the other.
+pub fn record<P: Platform>(
+    limits: &Limits,
+    platform: P,
+    pages: &P::Pages,
+    sink: Sink,
+) -> (Recorder, Recorded<P>) {
     let mut trace = Trace {
         writer: Writer::default(),
         sink,
@@ -53,7 +58,7 @@ pub fn record<P: Platform>(limits: &Limits, platform: P, sink: Sink) -> (Recorde
         .iter()
         .map(|&limit| (limit.number(), get_limit(limits, limit)));
     trace.write(|writer| writer.start(limits));
-    if platform.takes_user_pages() {
+    if pages.takes_user_pages() {
         trace.write(Writer::user_pages);
     }
     let trace = Rc::new(RefCell::new(trace));
@@ -128,35 +133,5 @@ impl<P: Platform> Platform for Recorded<P> {
 
     fn finished(&mut self, pages: &mut P::Pages, tickets: &mut Vec<Ticket>) {
         self.platform.finished(pages, tickets);
-    }
-
-    fn takes_user_pages(&self) -> bool {
-        self.platform.takes_user_pages()
-    }
-
-    fn acquire(
-        &mut self,
-        pages: &mut P::Pages,
-        owner: Uid,
-        space: SpaceFd,
-        range: UserRange,
-    ) -> Result<Ticket, UserFault> {
-        self.platform.acquire(pages, owner, space, range)
-    }
-
-    fn acquired(
-        &mut self,
-        pages: &mut P::Pages,
-        ticket: Ticket,
-    ) -> Option<Result<UserSet, UserFault>> {
-        self.platform.acquired(pages, ticket)
-    }
-
-    fn abandon(&mut self, pages: &mut P::Pages, ticket: Ticket) {
-        self.platform.abandon(pages, ticket);
-    }
-
-    fn discard(&mut self, pages: &mut P::Pages, owner: Uid, space: SpaceFd) {
-        self.platform.discard(pages, owner, space);
     }
 }

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use gem::pages::Ticket;
-use gem::units::{Identity, PageCount, Pid, Uid};
-use gem::user::{UserFault, UserRange, UserSet};
+use gem::units::{Identity, PageCount, Pid};
+use gem::user::UserSource;
 use gemd::answer::Errno;
-use gemd::platform::{Platform, SpaceFd};
+use gemd::platform::Platform;
 use gemd::serve::{Control, Service};
 use gemd::server::Server;
 use platform::{Credentials, Pages};
@@ -38,50 +38,17 @@ const IDLE: Duration = Duration::from_secs(5);
 const INIT_NOTIFY: &str = "INIT_NOTIFY";
 
 /// A Redox kernel, and its process manager.
-struct Machine {
-    credentials: Credentials,
-    takes_user_pages: bool,
-}
+struct Machine(Credentials);
 
 impl Platform for Machine {
     type Pages = Pages;
 
     fn identity(&mut self, pid: Pid) -> Option<Identity> {
-        self.credentials.identity(pid)
+        self.0.identity(pid)
     }
 
     fn finished(&mut self, pages: &mut Pages, tickets: &mut Vec<Ticket>) {
         pages.finished(tickets);
-    }
-
-    fn takes_user_pages(&self) -> bool {
-        self.takes_user_pages
-    }
-
-    fn acquire(
-        &mut self,
-        pages: &mut Pages,
-        owner: Uid,
-        space: SpaceFd,
-        range: UserRange,
-    ) -> Result<Ticket, UserFault> {
-        pages.acquire(owner, space.into_raw(), range)
-    }
-
-    fn acquired(
-        &mut self,
-        pages: &mut Pages,
-        ticket: Ticket,
-    ) -> Option<Result<UserSet, UserFault>> {
-        pages.acquired(ticket)
-    }
-
-    fn abandon(&mut self, pages: &mut Pages, ticket: Ticket) {
-        pages.abandon(ticket);
-    }
-
-    fn discard(&mut self, pages: &mut Pages, owner: Uid, space: SpaceFd) {
-        pages.discard(owner, space.into_raw());
     }
 }
 
@@ -99,14 +66,10 @@ pub fn run(args: &Args) -> Result<()> {
     let config = args.config(memory)?;
     let control = Arc::new(OnceLock::<Control>::new());
     let pages = pages(&control)?;
-    let machine = Machine {
-        credentials,
-        takes_user_pages: pages.takes_user_pages(),
-    };
-    if !machine.takes_user_pages {
+    if !pages.takes_user_pages() {
         log::warn!("no client can register its own pages (userptr): this kernel does not allow it");
     }
-    let server = Server::new(config, machine, pages);
+    let server = Server::new(config, Machine(credentials), pages);
     let service = Socket::create()
         .map_err(Errno::from)
         .and_then(|socket| Service::register(socket, &args.scheme, server))

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 
 /// Those about clients' own memory, where this machine lets processes watch theirs.
 fn userptr_promises() -> &'static [gem_promises::Promise] {
-    match hosted::pages::MemfdPages::no_user_pages() {
+    match hosted::no_user_pages() {
         None => userptr::PROMISES,
         Some(hindrance) => {
             eprintln!("!! SKIPPED: promises about clients' own memory: {hindrance}");

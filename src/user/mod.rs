@@ -5,8 +5,10 @@
 //! the server does it with its platform; this crate never looks at an address of a client's.
 
 mod range;
+mod source;
 mod state;
 
 pub(crate) use state::{Registrar, User};
 
 pub use range::{RangeError, UserAddr, UserFault, UserRange, UserSet};
+pub use source::{SpaceFd, UserSource};

@@ -12,7 +12,7 @@
 //! 1. the client makes a userfaultfd and sends it: it gets a file that stands for its address space
 //!    ([`client::address_space`](crate::client::address_space)), which it sends to its scheme as on
 //!    Redox;
-//! 2. the daemon asks for a range of it ([`MemfdPages::acquire`](crate::pages::MemfdPages::acquire)):
+//! 2. the daemon asks for a range of it ([`UserSource::acquire`](gem::user::UserSource::acquire)):
 //!    a thread makes its writers wait ([`watch`]);
 //! 3. the client maps the set that came of it, at the address where the range is: the kernel sends
 //!    the memory file, the client copies and maps it (`client::adopt`), and the kernel, who hears of

@@ -24,6 +24,12 @@ const FEATURES: u32 = UFFD_FEATURE_PAGEFAULT_FLAG_WP
 /// What such a file calls itself in `/proc/self/fd`.
 const NAME: &str = "anon_inode:[userfaultfd]";
 
+/// Said where userfaultfd may not be used.
+const FORBIDDEN: &str = "this machine forbids userfaultfd: allow the system call in the \
+     container's seccomp profile (or sysctl vm.unprivileged_userfaultfd=1)";
+/// Said where userfaultfd lacks something.
+const TOO_OLD: &str = "userfaultfd on this machine cannot do what is needed: Linux 6.4 can";
+
 /// `_UFFDIO_WRITEPROTECT`'s mode bit that makes writers wait; without it they no longer do.
 const WRITEPROTECT: u64 = 1;
 
@@ -63,6 +69,16 @@ pub(crate) fn create() -> nix::Result<OwnedFd> {
         Err(Errno::EPERM) => call(flags | UFFD_USER_MODE_ONLY as i32),
         made => made,
     }
+}
+
+/// Why this machine's cannot be used, in words that say what to do about it; `None` where it can.
+pub(crate) fn hindrance() -> Option<&'static str> {
+    let file = match create() {
+        Ok(file) => file,
+        Err(Errno::EPERM) => return Some(FORBIDDEN),
+        Err(_) => return Some(TOO_OLD),
+    };
+    Uffd::adopt(file).err().map(|_| TOO_OLD)
 }
 
 fn call(flags: i32) -> nix::Result<OwnedFd> {

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use gem::pages::{Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket};
 use gem::units::{PageCount, Uid, WindowAddr};
-use gem::user::{UserFault, UserRange, UserSet};
+use gem::user::{SpaceFd, UserFault, UserRange, UserSet, UserSource};
 use syscall::error::Result;
 
 use crate::books::{Books, Found, span_of};
@@ -44,51 +44,6 @@ impl Pages {
             worker: Some(worker),
             users: user::books::Books::default(),
         })
-    }
-
-    /// Whether clients' own pages can be taken over.
-    pub fn takes_user_pages(&self) -> bool {
-        self.user_worker.is_some()
-    }
-
-    /// Begins to take over pages of the address space behind the fd `space`, which may be anything,
-    /// and is closed in the end. The ticket is finished when [`Pages::acquired`] has the outcome.
-    ///
-    /// # Errors
-    ///
-    /// [`UserFault::Unsupported`] where they cannot be.
-    pub fn acquire(
-        &mut self,
-        owner: Uid,
-        space: usize,
-        range: UserRange,
-    ) -> core::result::Result<Ticket, UserFault> {
-        if self.user_worker.is_none() {
-            self.discard(owner, space);
-            return Err(UserFault::Unsupported);
-        }
-        let ticket = self.users.acquire(owner, space, range);
-        self.send();
-        Ok(ticket)
-    }
-
-    /// What came of an acquisition, once; `None` while it is under way. After an error the client's
-    /// memory is as it was.
-    pub fn acquired(&mut self, ticket: Ticket) -> Option<core::result::Result<UserSet, UserFault>> {
-        self.users.acquired(ticket)
-    }
-
-    /// Nobody will ask what came of an acquisition: it is undone where its fd is still open. The
-    /// ticket is finished, for a second time perhaps, when nothing of it is left.
-    pub fn abandon(&mut self, ticket: Ticket) {
-        self.users.abandon(ticket);
-        self.send();
-    }
-
-    /// Closes an fd that was sent as an address space and is not needed.
-    pub fn discard(&mut self, owner: Uid, space: usize) {
-        self.users.discard(owner, space);
-        self.send();
     }
 
     /// How many pages are mapped for clients, used or not.
@@ -147,6 +102,41 @@ impl Drop for Pages {
         if let Some(worker) = self.worker.take() {
             worker.join();
         }
+    }
+}
+
+impl UserSource for Pages {
+    fn takes_user_pages(&self) -> bool {
+        self.user_worker.is_some()
+    }
+
+    fn acquire(
+        &mut self,
+        owner: Uid,
+        space: SpaceFd,
+        range: UserRange,
+    ) -> core::result::Result<Ticket, UserFault> {
+        if self.user_worker.is_none() {
+            self.discard(owner, space);
+            return Err(UserFault::Unsupported);
+        }
+        let ticket = self.users.acquire(owner, space.into_raw(), range);
+        self.send();
+        Ok(ticket)
+    }
+
+    fn acquired(&mut self, ticket: Ticket) -> Option<core::result::Result<UserSet, UserFault>> {
+        self.users.acquired(ticket)
+    }
+
+    fn abandon(&mut self, ticket: Ticket) {
+        self.users.abandon(ticket);
+        self.send();
+    }
+
+    fn discard(&mut self, owner: Uid, space: SpaceFd) {
+        self.users.discard(owner, space.into_raw());
+        self.send();
     }
 }
 

@@ -5,6 +5,7 @@
 //! export are here as well, in whichever form they came.
 
 use gem::units::{Handle, PageCount, Pid};
+use gem::user::UserSource;
 use gem::{CreateInfo, OpenId};
 use gem_wire::limit::Limit;
 use gem_wire::native::{Advice, Call, CreateFlags, Features, Hello, Sized, VERSION};
@@ -77,7 +78,7 @@ impl<P: Platform> Server<P> {
     }
 
     fn features(&self) -> Features {
-        if self.platform.takes_user_pages() {
+        if self.device.source().takes_user_pages() {
             FEATURES | Features::USERPTR
         } else {
             FEATURES

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 use gem::pages::Ticket;
 use gem::units::{FakeOffset, Handle, PageCount, Pid, Uid};
-use gem::user::{RangeError, UserAddr, UserRange};
+use gem::user::{RangeError, SpaceFd, UserAddr, UserRange, UserSource};
 use gem::{Acquisition, Claim, MAX_USER_HANDLE, OpenId};
 use gem_wire::drm;
 use gem_wire::userptr::{self, Claimed, Taking, UserptrFlags};
@@ -25,7 +25,7 @@ use syscall::error::{E2BIG, EACCES, EBADF, EINVAL, EIO, ENODEV, EOPNOTSUPP};
 use super::{Cause, File, NodeFile, Reply, Server, Stop, handle};
 use crate::answer::{Answer, Errno};
 use crate::authority::Right;
-use crate::platform::{Platform, SpaceFd};
+use crate::platform::Platform;
 use crate::sqe::{Request, Tag};
 
 /// Puts the fds that came with the request of this tag into the daemon's table, as many as there
@@ -59,7 +59,7 @@ impl<P: Platform> Server<P> {
         if self.taking.contains_key(&request.tag.0) {
             return self.settle(request.tag);
         }
-        if !self.platform.takes_user_pages() {
+        if !self.device.source().takes_user_pages() {
             return Err(Errno(EOPNOTSUPP).into());
         }
         let space = self.one_space(request, count)?;
@@ -74,8 +74,7 @@ impl<P: Platform> Server<P> {
             }
         };
         let (acquisition, range, owner) = begun;
-        let pages = self.device.source_mut();
-        match self.platform.acquire(pages, owner, space, range) {
+        match self.device.source_mut().acquire(owner, space, range) {
             Ok(ticket) => {
                 let begun = Begun {
                     ticket,
@@ -94,7 +93,7 @@ impl<P: Platform> Server<P> {
 
     /// The request would have to wait and may not.
     pub fn turn_away(&mut self, request: &Request, count: u64) {
-        if self.platform.takes_user_pages()
+        if self.device.source().takes_user_pages()
             && let Ok(sent) = self.obtain(request.tag, count)
         {
             self.discard(request.caller, sent);
@@ -175,7 +174,7 @@ impl<P: Platform> Server<P> {
         flags: UserptrFlags,
     ) -> Result<(Handle, FakeOffset), Stop> {
         let able = self.device.user_pages();
-        if !self.platform.takes_user_pages() || !able.coherent {
+        if !self.device.source().takes_user_pages() || !able.coherent {
             return Err(Errno(ENODEV).into());
         }
         if bytes > able.most.bytes() {
@@ -267,8 +266,7 @@ impl<P: Platform> Server<P> {
             self.wind_up(tag, Errno(EBADF));
             return wait;
         }
-        let pages = self.device.source_mut();
-        let Some(outcome) = self.platform.acquired(pages, ticket) else {
+        let Some(outcome) = self.device.source_mut().acquired(ticket) else {
             return wait;
         };
         self.taking.remove(&tag.0);
@@ -287,8 +285,7 @@ impl<P: Platform> Server<P> {
     fn abandon(&mut self, ticket: Ticket, acquisition: Acquisition) {
         self.device.forget_userptr(acquisition);
         self.abandoned.insert(ticket, acquisition);
-        let pages = self.device.source_mut();
-        self.platform.abandon(pages, ticket);
+        self.device.source_mut().abandon(ticket);
     }
 
     /// The one fd that was sent. Any other number of them is refused, but obtained.
@@ -317,8 +314,7 @@ impl<P: Platform> Server<P> {
         // A sender that is gone is nobody.
         let owner = self.user(sender).unwrap_or(Uid(u32::MAX));
         for space in spaces {
-            let pages = self.device.source_mut();
-            self.platform.discard(pages, owner, space);
+            self.device.source_mut().discard(owner, space);
         }
     }
 }

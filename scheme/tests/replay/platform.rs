@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gem::pages::{NotReady, PageRequest, PageSet, PageSource, Ticket};
 use gem::units::{Gid, Identity, Pid, Uid, WindowAddr};
+use gem::user::UserSource;
 use gemd::platform::Platform;
 use hosted::pages::MemfdPages;
 
@@ -108,6 +109,12 @@ impl PageSource for Pages {
     }
 }
 
+impl UserSource for Pages {
+    fn takes_user_pages(&self) -> bool {
+        self.script.borrow().user_pages
+    }
+}
+
 /// The machine of the trace.
 pub struct Machine(pub Rc<RefCell<Script>>);
 
@@ -121,10 +128,6 @@ impl Platform for Machine {
             gid: Gid(gid),
             pid,
         })
-    }
-
-    fn takes_user_pages(&self) -> bool {
-        self.0.borrow().user_pages
     }
 
     fn finished(&mut self, _: &mut Pages, tickets: &mut Vec<Ticket>) {

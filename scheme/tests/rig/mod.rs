@@ -11,13 +11,13 @@ use gem::pages::{
     Extent, Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket,
 };
 use gem::units::{Gid, Identity, PAGE_SIZE, PageCount, PhysAddr, Pid, Uid, WindowAddr};
-use gem::user::{UserFault, UserRange, UserSet};
+use gem::user::{SpaceFd, UserFault, UserRange, UserSet, UserSource};
 use gem::{Config, Limits, NameMode};
 use gem_wire::event::{Event, RECORD_SIZE, Record};
 use gemd::answer::Answer;
 use gemd::executor::{Answers, Executor};
 use gemd::fds::FdId;
-use gemd::platform::{Platform, SpaceFd};
+use gemd::platform::Platform;
 use gemd::server::Server;
 use gemd::sqe::{self, Tag};
 use syscall::flag::{EventFlags, MapFlags};
@@ -200,6 +200,60 @@ impl PageSource for Pages {
     }
 }
 
+impl UserSource for Pages {
+    fn takes_user_pages(&self) -> bool {
+        self.0.borrow().takes_user_pages
+    }
+
+    fn acquire(
+        &mut self,
+        owner: Uid,
+        space: SpaceFd,
+        range: UserRange,
+    ) -> Result<Ticket, UserFault> {
+        self.discard(owner, space);
+        let mut world = self.0.borrow_mut();
+        if world.taking.len() >= 3 || world.failure().is_some() {
+            return Err(UserFault::Busy);
+        }
+        let ticket = world.ticket();
+        let taking = Taking {
+            owner,
+            range,
+            outcome: None,
+            abandoned: false,
+        };
+        world.taking.insert(ticket, taking);
+        Ok(ticket)
+    }
+
+    fn acquired(&mut self, ticket: Ticket) -> Option<Result<UserSet, UserFault>> {
+        let mut world = self.0.borrow_mut();
+        world.taking.get(&ticket)?.outcome.as_ref()?;
+        let Taking { owner, outcome, .. } = world.taking.remove(&ticket)?;
+        if let Some(Ok(set)) = &outcome {
+            world.user_sets.insert(set.key(), owner);
+        }
+        outcome
+    }
+
+    fn abandon(&mut self, ticket: Ticket) {
+        let mut world = self.0.borrow_mut();
+        let taking = world.taking.get_mut(&ticket).expect("something to abandon");
+        assert!(!taking.abandoned, "abandoned twice");
+        taking.abandoned = true;
+        taking.outcome = None;
+        world.finished.retain(|&finished| finished != ticket);
+    }
+
+    fn discard(&mut self, _: Uid, space: SpaceFd) {
+        assert!(
+            self.0.borrow_mut().fds.remove(&space.into_raw()),
+            "closed twice"
+        );
+    }
+}
+
 pub struct Machine(Rc<RefCell<World>>);
 
 impl Platform for Machine {
@@ -219,59 +273,6 @@ impl Platform for Machine {
 
     fn finished(&mut self, _: &mut Pages, tickets: &mut Vec<Ticket>) {
         tickets.append(&mut self.0.borrow_mut().finished);
-    }
-
-    fn takes_user_pages(&self) -> bool {
-        self.0.borrow().takes_user_pages
-    }
-
-    fn acquire(
-        &mut self,
-        pages: &mut Pages,
-        owner: Uid,
-        space: SpaceFd,
-        range: UserRange,
-    ) -> Result<Ticket, UserFault> {
-        self.discard(pages, owner, space);
-        let mut world = self.0.borrow_mut();
-        if world.taking.len() >= 3 || world.failure().is_some() {
-            return Err(UserFault::Busy);
-        }
-        let ticket = world.ticket();
-        let taking = Taking {
-            owner,
-            range,
-            outcome: None,
-            abandoned: false,
-        };
-        world.taking.insert(ticket, taking);
-        Ok(ticket)
-    }
-
-    fn acquired(&mut self, _: &mut Pages, ticket: Ticket) -> Option<Result<UserSet, UserFault>> {
-        let mut world = self.0.borrow_mut();
-        world.taking.get(&ticket)?.outcome.as_ref()?;
-        let Taking { owner, outcome, .. } = world.taking.remove(&ticket)?;
-        if let Some(Ok(set)) = &outcome {
-            world.user_sets.insert(set.key(), owner);
-        }
-        outcome
-    }
-
-    fn abandon(&mut self, _: &mut Pages, ticket: Ticket) {
-        let mut world = self.0.borrow_mut();
-        let taking = world.taking.get_mut(&ticket).expect("something to abandon");
-        assert!(!taking.abandoned, "abandoned twice");
-        taking.abandoned = true;
-        taking.outcome = None;
-        world.finished.retain(|&finished| finished != ticket);
-    }
-
-    fn discard(&mut self, _: &mut Pages, _: Uid, space: SpaceFd) {
-        assert!(
-            self.0.borrow_mut().fds.remove(&space.into_raw()),
-            "closed twice"
-        );
     }
 }
 

@@ -16,13 +16,12 @@ use core::arch::x86_64::_rdtsc;
 use core::time::Duration;
 
 use gem::pages::Ticket;
-use gem::units::{Identity, PageCount, Pid, Uid};
-use gem::user::{UserFault, UserRange, UserSet};
+use gem::units::{Identity, PageCount, Pid};
 use gem::{Config, Limits, NameMode};
 use gem_traces::serial::Parts;
 use gemd::answer::Errno;
 use gemd::observe::Observer;
-use gemd::platform::{Platform, SpaceFd};
+use gemd::platform::Platform;
 use gemd::record::record;
 use gemd::serve::{Control, Service};
 use gemd::server::Server;
@@ -42,50 +41,17 @@ const IDLE: Duration = Duration::from_millis(200);
 const PAGES_PER_MIB: u64 = 256;
 
 /// The image's kernel.
-struct Machine {
-    credentials: Credentials,
-    takes_user_pages: bool,
-}
+struct Machine(Credentials);
 
 impl Platform for Machine {
     type Pages = Pages;
 
     fn identity(&mut self, pid: Pid) -> Option<Identity> {
-        self.credentials.identity(pid)
+        self.0.identity(pid)
     }
 
     fn finished(&mut self, pages: &mut Pages, tickets: &mut Vec<Ticket>) {
         pages.finished(tickets);
-    }
-
-    fn takes_user_pages(&self) -> bool {
-        self.takes_user_pages
-    }
-
-    fn acquire(
-        &mut self,
-        pages: &mut Pages,
-        owner: Uid,
-        space: SpaceFd,
-        range: UserRange,
-    ) -> Result<Ticket, UserFault> {
-        pages.acquire(owner, space.into_raw(), range)
-    }
-
-    fn acquired(
-        &mut self,
-        pages: &mut Pages,
-        ticket: Ticket,
-    ) -> Option<Result<UserSet, UserFault>> {
-        pages.acquired(ticket)
-    }
-
-    fn abandon(&mut self, pages: &mut Pages, ticket: Ticket) {
-        pages.abandon(ticket);
-    }
-
-    fn discard(&mut self, pages: &mut Pages, owner: Uid, space: SpaceFd) {
-        pages.discard(owner, space.into_raw());
     }
 }
 
@@ -105,15 +71,12 @@ fn serve() -> Result<(), Errno> {
     let has_link = arguments.next_if_eq(&"--link").is_some();
     let limits = limits(arguments).ok_or(Errno(EINVAL))?;
     let pages = Pages::new(IDLE)?;
-    let machine = Machine {
-        credentials: Credentials::new()?,
-        takes_user_pages: pages.takes_user_pages(),
-    };
+    let machine = Machine(Credentials::new()?);
     if recording {
         let names = NameMode::Sequential;
         let mut parts = Parts::default();
         let sink = move |line: &str| parts.of(line, rt::write_line);
-        let (recorder, machine) = record(&limits, machine, Box::new(sink));
+        let (recorder, machine) = record(&limits, machine, &pages, Box::new(sink));
         serve_on(machine, pages, Config { limits, names }, recorder, has_link)
     } else {
         let names = NameMode::Random { seed: seed() };

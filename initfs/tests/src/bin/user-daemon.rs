@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use gem::pages::{NotReady, PageSource, Ticket};
 use gem::units::{PAGE_SIZE, PageCount, Uid};
-use gem::user::{UserAddr, UserFault, UserRange, UserSet};
+use gem::user::{SpaceFd, UserAddr, UserFault, UserRange, UserSet, UserSource};
 use initfs_tests::user::{
     ADD, DUP_OWN_SPACE, ECHO, LOCATE, READ, RELEASE, SET_OFFSET, TAKE, TAKE_AND_ABANDON, UNMAPPED,
 };
@@ -135,7 +135,7 @@ impl Daemon {
             Some(Opcode::CloseMsg) => {
                 let user = self.files.remove(&file).unwrap_or(Uid(0));
                 if let Some(space) = self.spaces.remove(&file) {
-                    self.pages.discard(user, space.into_raw());
+                    self.pages.discard(user, SpaceFd::new(space.into_raw()));
                 }
             }
             _ if wants_answer(sqe) => self.socket.answer(sqe.tag, invalid()),
@@ -153,7 +153,9 @@ impl Daemon {
                 let range = UserRange::new(UserAddr::new(first), pages);
                 let range = range.map_err(|_| Error::new(EFAULT))?;
                 let user = *self.files.get(&file).ok_or(Error::new(EBADF))?;
-                let ticket = self.pages.acquire(user, space.into_raw(), range);
+                let ticket = self
+                    .pages
+                    .acquire(user, SpaceFd::new(space.into_raw()), range);
                 let ticket = ticket.map_err(errno)?;
                 if number == TAKE_AND_ABANDON {
                     self.pages.abandon(ticket);
