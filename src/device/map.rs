@@ -9,10 +9,11 @@ use crate::error::Error;
 use crate::ids::{ObjectFdId, OpenId};
 use crate::ledger::{AccountKey, Counted};
 use crate::object::Backing;
-use crate::pages::{NotReady, PageSet, PageSource, PlatformError};
+use crate::pages::{PageSet, PageSource};
 use crate::shrink;
 use crate::slots::Key;
 use crate::units::{FakeOffset, Handle, PageCount, Pid, WindowAddr};
+use crate::user::UserSet;
 
 /// Through what something is mapped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -130,30 +131,19 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         if end > object.pages() {
             return Err(range);
         }
-        match &object.backing {
-            Backing::Own(_) => {}
-            Backing::User(user) if user.held().is_some() => {}
-            Backing::Private(_) | Backing::User(_) => return Err(Error::NotMappable),
-            Backing::Purged(_) => return Err(Error::Purged),
-        }
+        let set = mapped_set(&object.backing)?;
         let account = self.payer(mapper)?;
         let another = match mapper {
             Mapper::Node(open) => object.holders.get(open).mapped.is_zero(),
             Mapper::Object(_) => false,
         };
         self.ledger.charge_mapped(account, pages, another)?;
-        let window = match &object.backing {
-            Backing::Own(set) => {
+        let window = match set {
+            MappedSet::Own(set) => {
                 set.expose();
                 self.source.window(set)
             }
-            Backing::User(user) => match user.held() {
-                Some(set) => self.source.user_window(set),
-                None => Err(NotReady::Refused(PlatformError::Failed)),
-            },
-            Backing::Private(_) | Backing::Purged(_) => {
-                Err(NotReady::Refused(PlatformError::Failed))
-            }
+            MappedSet::User(set) => self.source.user_window(set),
         };
         let window = window.map_err(Error::from);
         match window.and_then(|window| window.checked_add(first).ok_or(range)) {
@@ -352,6 +342,19 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             object.mapped = object.mapped.saturating_sub(pages);
         }
         self.reconsider(key);
+    }
+}
+
+/// Pages that a client can map, or has.
+enum MappedSet<'a> {
+    Own(&'a PageSet),
+    User(&'a UserSet),
+}
+
+fn mapped_set(backing: &Backing) -> Result<MappedSet<'_>, Error> {
+    match backing {
+        Backing::User(user) => user.held().map(MappedSet::User).ok_or(Error::NotMappable),
+        backing => own_pages(backing).map(MappedSet::Own),
     }
 }
 
