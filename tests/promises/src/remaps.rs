@@ -49,7 +49,7 @@ impl Puppet {
     fn allocate(&mut self, size: u64) -> u64 {
         let flags = (WRITEABLE | MapFlags::MAP_PRIVATE.bits()) as u64;
         let nowhere = u64::MAX;
-        self.kernel(KernelCall::Fmap(nowhere, 0, size, flags))
+        self.kernel(KernelCall::Fmap(nowhere, 0, size, flags, 0))
             .unwrap()
     }
 }

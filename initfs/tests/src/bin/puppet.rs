@@ -178,23 +178,11 @@ fn system_call(call: KernelCall, bytes: &mut Vec<u8>) -> Result<usize> {
                 let (base, length) = path(&data);
                 syscall5(SYS_WRITE2, fd as usize, base, length, offset as usize, 0)
             }
-            KernelCall::Fmap(fd, offset, size, flags) => {
+            KernelCall::Fmap(fd, offset, size, flags, address) => {
                 let map = Map {
                     offset: offset as usize,
                     size: size as usize,
                     flags: MapFlags::from_bits_retain(flags as usize),
-                    address: 0,
-                };
-                syscall::fmap(fd as usize, &map)
-            }
-            KernelCall::FmapAgain(fd, offset, size, address) => {
-                let map = Map {
-                    offset: offset as usize,
-                    size: size as usize,
-                    flags: MapFlags::PROT_READ
-                        | MapFlags::PROT_WRITE
-                        | MapFlags::MAP_SHARED
-                        | MapFlags::MAP_FIXED_NOREPLACE,
                     address: address as usize,
                 };
                 syscall::fmap(fd as usize, &map)
