@@ -424,6 +424,9 @@ impl Books {
     /// Takes in what the worker has done, at `now` (since the machine's start); the ticket that
     /// is finished by it.
     pub fn finish(&mut self, done: Done, now: Duration) -> Option<Ticket> {
+        if now < self.now {
+            self.clock_went_back(now);
+        }
         self.now = now;
         match done {
             Done::Grown {

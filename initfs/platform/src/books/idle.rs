@@ -91,6 +91,19 @@ impl Books {
         self.set_alarm(now, self.idle.values().flatten().min().copied());
     }
 
+    /// The clock went back to `now`. What was to come by the old time would be late by as much:
+    /// memory would stay here, and nobody would look at what is left. All of it counts from now on.
+    pub(super) fn clock_went_back(&mut self, now: Duration) {
+        for since in self.idle.values_mut().flatten() {
+            *since = now.min(*since);
+        }
+        for arena in self.arenas.values_mut() {
+            arena.awaited_until = arena.awaited_until.min(now.saturating_add(PERIOD));
+        }
+        self.alarm = None;
+        self.set_alarm(now, self.idle.values().flatten().min().copied());
+    }
+
     /// Gives back the idle arenas that are due by now.
     fn retire_if(&mut self, due: impl Fn(&Arena, Duration) -> Duration) {
         let mut old = Vec::new();

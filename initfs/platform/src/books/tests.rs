@@ -1,5 +1,8 @@
 //! The books without pages: everything that a page source decides, with made-up addresses.
 
+mod hoarder;
+mod unused;
+
 use super::*;
 
 const IDLE: Duration = Duration::from_secs(5);
@@ -161,6 +164,16 @@ impl Rig {
     }
 }
 
+/// Numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (self.0 >> 33) % bound
+    }
+}
+
 #[test]
 fn a_second_small_object_needs_no_work() {
     let mut rig = Rig::new();
@@ -299,11 +312,8 @@ fn nobody_gets_what_somebody_left() {
     let mut rig = Rig::new();
     let mut written = BTreeSet::new();
     let mut sets: Vec<PageSet> = Vec::new();
-    let mut random = 1u64;
-    let mut next = |below: u64| {
-        random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
-        (random >> 33) % below
-    };
+    let mut random = Random(1);
+    let mut next = |below| random.below(below);
     let pages_of = |span: Span| span.first..span.end();
     for _ in 0..20_000 {
         for page in rig.cleared.drain(..).flat_map(pages_of) {
@@ -360,48 +370,6 @@ fn a_set_knows_where_its_pages_lie() {
 }
 
 #[test]
-fn an_arena_goes_back_when_it_has_been_empty_for_a_while() {
-    let mut rig = Rig::new();
-    let set = rig.get(USER, LARGE);
-    rig.work();
-    rig.books.free(&set);
-    rig.work();
-    rig.pass(IDLE - Duration::from_millis(1));
-    assert_eq!(rig.books.mapped(), ARENA_PAGES);
-    rig.pass(Duration::from_millis(1));
-    assert_eq!(rig.books.mapped(), 0);
-    let first = span_of(&set).first;
-    let pages = ARENA_PAGES;
-    assert_eq!(rig.unmapped, [Span { first, pages }]);
-}
-
-#[test]
-fn an_arena_in_use_does_not_go_back() {
-    let mut rig = Rig::new();
-    let set = rig.get(USER, LARGE);
-    rig.work();
-    rig.books.free(&set);
-    rig.work();
-    rig.pass(IDLE / 2);
-    let again = rig.get(USER, LARGE);
-    rig.pass(IDLE);
-    assert_eq!(rig.books.mapped(), ARENA_PAGES);
-    rig.books.free(&again);
-    rig.work();
-    rig.pass(IDLE);
-    assert_eq!(rig.books.mapped(), 0);
-}
-
-#[test]
-fn a_growth_that_nobody_waits_for_any_more_goes_back_too() {
-    let mut rig = Rig::new();
-    rig.ask(USER, 7).unwrap_err();
-    rig.work();
-    rig.pass(IDLE);
-    assert_eq!(rig.books.mapped(), 0);
-}
-
-#[test]
 fn a_failed_growth_is_told_once_and_then_tried_again() {
     let mut rig = Rig::new();
     rig.ask(USER, 7).unwrap_err();
@@ -443,62 +411,6 @@ fn a_set_from_elsewhere_is_left_alone() {
 }
 
 #[test]
-fn where_memory_is_short_what_nobody_uses_goes_back_at_once() {
-    let mut rig = Rig::new();
-    let [used, unused] = [ROOT, USER].map(|user| rig.get(user, LARGE));
-    rig.work();
-    rig.books.free(&unused);
-    assert_eq!(rig.books.give_back(), 0, "it is not clean yet");
-    rig.work();
-    rig.pass(Duration::from_secs(1));
-    assert_eq!(rig.books.give_back(), ARENA_PAGES);
-    assert_eq!(rig.books.give_back(), 0);
-    rig.work();
-    let first = span_of(&unused).first;
-    let pages = ARENA_PAGES;
-    assert_eq!(rig.unmapped, [Span { first, pages }]);
-    assert_eq!(rig.books.mapped(), ARENA_PAGES);
-    rig.books.free(&used);
-}
-
-#[test]
-fn a_new_arena_waits_for_who_asked_for_it() {
-    let mut rig = Rig::new();
-    rig.ask(USER, LARGE).unwrap_err();
-    rig.work();
-    assert_eq!(rig.books.give_back(), 0);
-    let set = rig.ask(USER, LARGE).unwrap();
-    rig.books.free(&set);
-    rig.work();
-    rig.pass(idle::PERIOD);
-    assert_eq!(rig.books.give_back(), ARENA_PAGES, "not for ever");
-}
-
-#[test]
-fn what_is_left_counts_what_is_on_its_way_back() {
-    let mut rig = Rig::new();
-    let look = |rig: &mut Rig, left| rig.books.finish(Done::Left(left), rig.now);
-    look(&mut rig, 3000);
-    assert_eq!(rig.books.left(), None, "none of it is here");
-    let set = rig.get(USER, LARGE);
-    rig.work();
-    look(&mut rig, 2000);
-    assert_eq!(rig.books.left(), Some(2000));
-    rig.books.free(&set);
-    assert_eq!(rig.books.left(), Some(2000 + ARENA_PAGES));
-    rig.work();
-    assert_eq!(rig.books.left(), Some(2000 + ARENA_PAGES));
-    let again = rig.get(USER, LARGE);
-    assert_eq!(rig.books.left(), Some(2000));
-    let _other = rig.get(ROOT, 1);
-    rig.books.free(&again);
-    rig.work();
-    rig.pass(IDLE);
-    rig.books.give_back();
-    assert_eq!(rig.books.left(), Some(2000 + ARENA_PAGES), "it has gone");
-}
-
-#[test]
 fn who_finds_no_memory_waits_for_what_is_on_its_way() {
     let mut rig = Rig::new();
     let [mine, yours] = [ROOT, USER].map(|user| rig.get(user, ARENA_PAGES));
@@ -533,135 +445,6 @@ fn who_finds_no_memory_waits_for_what_is_on_its_way() {
     assert_eq!(rig.work(), [clean]);
     assert_eq!(no_memory(&mut rig), Err(NotReady::OutOfMemory));
     rig.books.free(&more);
-}
-
-#[test]
-fn while_there_is_an_arena_the_machine_is_looked_at() {
-    let mut rig = Rig::new();
-    rig.work();
-    assert_eq!(rig.alarm, None);
-    let set = rig.get(USER, LARGE);
-    rig.work();
-    for _ in 0..20 {
-        assert_eq!(rig.alarm, Some(rig.now + idle::PERIOD));
-        rig.pass(idle::PERIOD);
-    }
-    rig.books.free(&set);
-    rig.work();
-    rig.pass(IDLE);
-    assert_eq!(rig.alarm, None);
-    assert_eq!(rig.books.mapped(), 0);
-}
-
-/// What one user may have, in pages.
-const LIMIT: u64 = 64 * ARENA_PAGES;
-
-/// A user at whose limit a server looks, as it would.
-struct Hoarder {
-    rig: Rig,
-    used: u64,
-}
-
-impl Hoarder {
-    fn new() -> Self {
-        let rig = Rig::new();
-        Self { rig, used: 0 }
-    }
-
-    fn get(&mut self, kind: (Caching, bool), pages: u64) -> Option<PageSet> {
-        if self.used + pages > LIMIT {
-            return None;
-        }
-        let room = LIMIT - self.used + LIMIT / 4;
-        let (caching, contiguous) = kind;
-        let wanted = PageRequest {
-            caching,
-            contiguous,
-            room: PageCount::new(room).unwrap(),
-            ..request(USER, pages)
-        };
-        let set = self.rig.get_as(&wanted).ok()?;
-        self.used += pages;
-        // Nobody who is patient has less.
-        let most = LIMIT + LIMIT / 4 + (Kind::COUNT as u64 + 1) * ARENA_PAGES;
-        assert!(
-            self.rig.books.mapped() <= most,
-            "{}",
-            self.rig.books.mapped()
-        );
-        Some(set)
-    }
-
-    fn free(&mut self, set: &PageSet) {
-        self.used -= set.pages().get();
-        self.rig.books.free(set);
-        self.rig.work();
-    }
-}
-
-#[test]
-fn nobody_has_the_machines_memory_in_pieces_that_it_does_not_pay_for() {
-    let mut hoarder = Hoarder::new();
-    let cachings = [
-        Caching::WriteBack,
-        Caching::WriteCombining,
-        Caching::Uncached,
-    ];
-    for kind in cachings
-        .into_iter()
-        .flat_map(|how| [(how, false), (how, true)])
-    {
-        // One page of each arena is kept, and the rest let go.
-        let mut rest = Vec::new();
-        while let Some(_kept) = hoarder.get(kind, 1) {
-            let Some(set) = hoarder.get(kind, ARENA_PAGES - 1) else {
-                break;
-            };
-            rest.push(set);
-        }
-        rest.iter().for_each(|set| hoarder.free(set));
-        // Or more than half of an arena that has to be twice as large.
-        while hoarder.get(kind, ARENA_PAGES + 1).is_some() {}
-    }
-}
-
-#[test]
-fn who_asks_and_does_not_come_keeps_no_memory_from_others() {
-    let mut rig = Rig::new();
-    for size in 0..1000 {
-        let wanted = PageRequest {
-            room: PageCount::new(LIMIT + LIMIT / 4).unwrap(),
-            ..request(USER, LIMIT - 1000 + size)
-        };
-        let _ = rig.books.allocate(&wanted);
-        rig.work();
-        let most = LIMIT + LIMIT / 4 + Kind::COUNT as u64 * ARENA_PAGES;
-        assert!(rig.books.mapped() <= most, "{}", rig.books.mapped());
-    }
-}
-
-#[test]
-fn who_has_left_gaps_has_them_back_when_they_are_large_enough() {
-    let mut hoarder = Hoarder::new();
-    let kind = (Caching::WriteBack, false);
-    let halves = |hoarder: &mut Hoarder| hoarder.get(kind, ARENA_PAGES / 2);
-    let sets: Vec<_> = core::iter::from_fn(|| halves(&mut hoarder)).collect();
-    assert_eq!(sets.len(), 128);
-    for set in sets.iter().step_by(2) {
-        hoarder.free(set);
-    }
-    let whole = |hoarder: &mut Hoarder| hoarder.get(kind, ARENA_PAGES);
-    // A quarter more may lie unused, and no more than that.
-    let more: Vec<_> = core::iter::from_fn(|| whole(&mut hoarder)).collect();
-    assert!((16..32).contains(&more.len()), "{}", more.len());
-    assert!(hoarder.used < LIMIT);
-    assert!(halves(&mut hoarder).is_some(), "what fits the gaps does");
-    // Arenas of which nothing is left are of use to any other kind.
-    for set in sets.iter().skip(1).step_by(2) {
-        hoarder.free(set);
-    }
-    let other = (Caching::Uncached, true);
-    assert!(hoarder.get(other, ARENA_PAGES).is_some());
 }
 
 #[test]
