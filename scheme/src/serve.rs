@@ -238,17 +238,24 @@ fn read(socket: usize, batch: &mut [Sqe; BATCH]) -> Result<usize, Errno> {
     }
 }
 
-/// Writes all CQEs. One that the kernel refuses (its caller is gone, say) stops the batch that it
-/// is in: it is dropped, and the rest goes on.
 #[inline]
-fn write(socket: usize, mut cqes: &[Cqe]) {
-    while !cqes.is_empty() {
+fn write(socket: usize, cqes: &[Cqe]) {
+    write_each(cqes, |cqes| {
         // SAFETY: `Cqe` is 16 bytes of plain integers without padding (`repr(C)`).
         let bytes =
             unsafe { core::slice::from_raw_parts(cqes.as_ptr().cast::<u8>(), size_of_val(cqes)) };
-        let written = match call::write(socket, bytes) {
+        Ok(call::write(socket, bytes)?)
+    });
+}
+
+/// Writes all CQEs. One that the kernel refuses (its caller is gone, say) stops the batch that it
+/// is in: it is dropped, and the rest goes on.
+#[inline]
+fn write_each(mut cqes: &[Cqe], mut write: impl FnMut(&[Cqe]) -> Result<usize, Errno>) {
+    while !cqes.is_empty() {
+        let written = match write(cqes) {
             Ok(length) => length / size_of::<Cqe>(),
-            Err(error) if error.errno() == EINTR => continue,
+            Err(Errno(EINTR)) => continue,
             Err(error) => {
                 log::debug!("the kernel refuses an answer: {error:?}");
                 1
@@ -268,5 +275,59 @@ impl From<libredox::error::Error> for Errno {
 impl From<syscall::error::Error> for Errno {
     fn from(error: syscall::error::Error) -> Self {
         Self(error.errno)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syscall::error::{EBADFD, EINVAL};
+
+    use super::*;
+    use crate::answer::Answer;
+    use crate::sqe::Tag;
+
+    /// A kernel that knows the calls `known` and takes at most `most` answers at a time, as the
+    /// real one does: a bad one ends a batch, and is an error where it is the first.
+    fn taken(answers: &[u32], known: &[u32], most: usize, silent: bool) -> Vec<u32> {
+        let cqes: Vec<Cqe> = answers
+            .iter()
+            .map(|&tag| Answer::DONE.cqe(Tag(tag)))
+            .collect();
+        let mut taken = Vec::new();
+        let mut interrupted = false;
+        write_each(&cqes, |batch| {
+            // Every other time a signal comes first.
+            interrupted = !interrupted;
+            if interrupted {
+                return Err(Errno(EINTR));
+            }
+            let before = taken.len();
+            let good = batch.iter().take(most);
+            taken.extend(
+                good.map(|cqe| cqe.tag)
+                    .take_while(|tag| known.contains(tag)),
+            );
+            match taken.len() - before {
+                0 if silent => Ok(0),
+                0 => Err(Errno(if batch[0].tag == 0 { EINVAL } else { EBADFD })),
+                count => Ok(count * size_of::<Cqe>()),
+            }
+        });
+        taken
+    }
+
+    #[test]
+    fn an_answer_that_is_refused_takes_no_other_with_it() {
+        let all: Vec<u32> = (0..8).collect();
+        for bad in 0..1u32 << 8 {
+            let known: Vec<u32> = (0..8).filter(|tag| bad & 1 << tag == 0).collect();
+            for most in [1, 3, 32] {
+                for silent in [false, true] {
+                    let taken = taken(&all, &known, most, silent);
+                    assert_eq!(taken, known, "{most} at a time, {silent}");
+                }
+            }
+        }
+        assert_eq!(taken(&[], &[], 1, false), []);
     }
 }
