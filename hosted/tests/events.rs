@@ -263,22 +263,33 @@ fn forks() {
     let file = open("x");
     let queue = EventQueue::<usize>::new().unwrap();
     queue.subscribe(file, 1, EventFlags::READ).unwrap();
+    let child = forked(|| {
+        assert_eq!(next(&queue), (file, 1, EventFlags::READ));
+        tell_daemon("the child has it");
+    });
+    assert_eq!(wait_for(child), 0);
+    assert_eq!(next(&queue), (file, 1, EventFlags::READ));
+}
+
+/// A forked child that does this and ends.
+fn forked(work: impl FnOnce()) -> i32 {
     // SAFETY: there is no other thread.
     match unsafe { client::fork() }.unwrap() {
         Fork::Child(adopted) => {
             adopted.unwrap();
-            assert_eq!(next(&queue), (file, 1, EventFlags::READ));
-            tell_daemon("the child has it");
+            work();
             std::process::exit(0);
         }
-        Fork::Parent(child) => {
-            let mut status = 0;
-            // SAFETY: the status is alive.
-            unsafe { libc::waitpid(child, &raw mut status, 0) };
-            assert_eq!(status, 0);
-        }
+        Fork::Parent(child) => child,
     }
-    assert_eq!(next(&queue), (file, 1, EventFlags::READ));
+}
+
+/// Waits for a child's end; its status.
+fn wait_for(child: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: the status is alive.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    status
 }
 
 fn a_dead_client_takes_no_event() {
@@ -301,24 +312,16 @@ fn shares_a_queue() {
     let file = open("x");
     let queue = EventQueue::<usize>::new().unwrap();
     queue.subscribe(file, 1, EventFlags::READ).unwrap();
-    // SAFETY: there is no other thread.
-    match unsafe { client::fork() }.unwrap() {
-        Fork::Child(adopted) => {
-            adopted.unwrap();
-            tell_daemon("the other waits");
-            let _ = queue.next_event();
-            unreachable!("it is killed");
-        }
-        Fork::Parent(child) => {
-            wait_for_daemon();
-            // SAFETY: a child that was not waited for.
-            unsafe {
-                libc::kill(child, libc::SIGKILL);
-                libc::waitpid(child, std::ptr::null_mut(), 0);
-            }
-            tell_daemon("the other is dead");
-        }
-    }
+    let child = forked(|| {
+        tell_daemon("the other waits");
+        let _ = queue.next_event();
+        unreachable!("it is killed");
+    });
+    wait_for_daemon();
+    // SAFETY: a child that was not waited for.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    wait_for(child);
+    tell_daemon("the other is dead");
     assert_eq!(next(&queue), (file, 1, EventFlags::READ));
 }
 
