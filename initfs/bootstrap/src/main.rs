@@ -58,6 +58,7 @@ fn run(roots: Roots) -> Result<rt::protocol::Ended> {
     let authority = Authority(roots.get(GlobalSchemes::Proc)?);
     let own = authority.current_context()?;
     authority.set_identity(&own, BOOTSTRAP, "bootstrap")?;
+    program::keep_place(&own)?;
 
     let socket = Socket::new(roots.create_scheme())?;
     let first = Scheme {

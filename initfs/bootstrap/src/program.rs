@@ -6,6 +6,7 @@ use elf::endian::LittleEndian;
 use elf::segment::ProgramHeader;
 use rt::fd::Owned;
 use rt::protocol::StartInfo;
+use rt::thread::write_words;
 use syscall::data::Map;
 use syscall::error::{E2BIG, ENOEXEC, Error, Result};
 use syscall::{MapFlags, PAGE_SIZE};
@@ -21,6 +22,19 @@ const INFO: usize = STACK_TOP + PAGE_SIZE;
 /// Where pages are filled, one segment at a time: far from every program, because the kernel moves
 /// no pages to where they are, not even in another address space.
 const STAGING: usize = 0x6000_0000_0000;
+/// From here on the kernel maps what it maps for this process at addresses of its choice.
+const OTHERS: usize = 0x7000_0000_0000;
+
+/// Keeps the kernel from mapping anything where programs are loaded. It takes the smallest gap that
+/// will do, and that is the one behind pages that are being filled: other programs' requests come
+/// in at any time, and what comes with them would be where the next segment is to be.
+///
+/// # Errors
+///
+/// EMFILE.
+pub fn keep_place(own: &Owned) -> Result<()> {
+    write_words(&own.dup(b"mmap-min-addr")?, &[OTHERS])
+}
 
 /// Loads the program that `line` begins with (name and arguments, each ended by NUL) for the
 /// context, which begins it when the fd that this returns is closed.

@@ -21,6 +21,7 @@ fn main() -> u8 {
         Some("uid") => check(|file| ask(file, &[4]), 1000),
         Some("handed") => verdict(ask(FIRST_HANDED_FD, &[0, 42]), 42),
         Some("space") => leave_space(),
+        Some("idle") => KEPT,
         Some("crash") => crash(),
         Some("panic") => panic!("as it should"),
         _ => BROKEN,

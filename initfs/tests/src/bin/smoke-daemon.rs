@@ -32,6 +32,7 @@ struct Daemon {
     /// Requests that are answered when somebody asks for it.
     waiting: Vec<u32>,
     keeps_unmappings: bool,
+    opens_late_files: bool,
     answers_all: bool,
 }
 
@@ -59,6 +60,7 @@ fn serve() -> Result<()> {
         mapped_bytes: 0,
         waiting: Vec::new(),
         keeps_unmappings: false,
+        opens_late_files: false,
         answers_all: false,
     };
     let mut sqe = Sqe::default();
@@ -88,12 +90,24 @@ fn answer(socket: &Socket, tag: u32, result: Result<usize>) {
     let _ = libredox::call::write(socket.inner().raw(), &cqe);
 }
 
+/// Whether this file is opened when somebody asks for it only.
+fn is_late(sqe: &Sqe) -> bool {
+    // SAFETY: the kernel has mapped the path until the request is answered.
+    let path =
+        unsafe { core::slice::from_raw_parts(sqe.args[1] as *const u8, sqe.args[2] as usize) };
+    path == b"late"
+}
+
 impl Daemon {
     /// The answer, if one is due now.
     fn handle(&mut self, sqe: &Sqe) -> Option<Result<usize>> {
         match Opcode::try_from_raw(sqe.opcode) {
             Some(Opcode::OpenAt) => {
                 self.open_files += 1;
+                if !self.opens_late_files && is_late(sqe) {
+                    self.waiting.push(sqe.tag);
+                    return None;
+                }
                 self.next_file += 1;
                 Some(Ok(self.next_file))
             }
@@ -135,8 +149,9 @@ impl Daemon {
                 self.keeps_unmappings = true;
                 Ok(0)
             }
-            // Answer whoever waits.
+            // Answer whoever waits, and open at once from now on what was opened late.
             7 => {
+                self.opens_late_files = true;
                 self.keeps_unmappings = false;
                 self.answers_all = true;
                 Ok(0)

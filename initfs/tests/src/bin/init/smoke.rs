@@ -3,6 +3,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use libredox::Fd;
 use libredox::call::MmapArgs;
@@ -10,6 +11,7 @@ use libredox::flag::{MAP_SHARED, O_RDWR, PROT_READ, PROT_WRITE};
 use rt::process::{Command, Process};
 use rt::protocol::{Ended, FIRST_HANDED_FD};
 use rt::sync::{Mutex, Queue};
+use rt::thread::Thread;
 use syscall::CallFlags;
 use syscall::error::ENODEV;
 
@@ -45,9 +47,15 @@ pub const PROMISES: &[Promise] = &[
         name: "an_fd_can_be_handed_to_a_child",
         keep: hand,
     },
+    Promise {
+        name: "a_program_starts_while_others_wait_for_who_loads_it",
+        keep: start_amid_calls,
+    },
 ];
 
 const PATH: &str = "/scheme/smoke/file";
+/// Opening it takes until [`number::ANSWER_ALL`].
+const LATE: &str = "/scheme/smoke/late";
 
 /// The calls that the daemon knows: their first word.
 pub mod number {
@@ -210,4 +218,34 @@ fn hand() -> Outcome {
     let ended = client.wait().map_err(in_call("wait for the client"))?;
     expect("how the client ended", ended, Ended::Exited(0))?;
     expect("open files", daemon.ask(&[number::OPEN_FILES])?, 1)
+}
+
+/// The process that loads programs serves the name space, too: who waits for an open has the path
+/// mapped there, where the kernel wants it. That must not be where programs are loaded.
+fn start_amid_calls() -> Outcome {
+    const CALLERS: u32 = 20;
+    let daemon = Daemon::start()?;
+    let open_after = |delay: Duration| {
+        let thread = rt::thread::spawn(move || {
+            rt::time::sleep(delay);
+            let _ = Fd::open(LATE, O_RDWR, 0);
+        });
+        thread.map_err(in_call("start a thread"))
+    };
+    let mut callers = alloc::vec![open_after(Duration::ZERO)?];
+    while daemon.ask(&[number::WAITING])? == 0 {
+        let _ = syscall::sched_yield();
+    }
+    let started = (0..CALLERS).try_for_each(|_| {
+        // It wakes up at a tick of the clock, amid a load.
+        callers.push(open_after(Duration::from_millis(1))?);
+        let large = Command::new("large").spawn();
+        let large = large.map_err(in_call("start a program"))?;
+        let ended = large.wait().map_err(in_call("wait for a program"))?;
+        expect("how the program ended", ended, Ended::Exited(0))
+    });
+    // Those that come now are not kept waiting.
+    daemon.ask(&[number::ANSWER_ALL])?;
+    callers.into_iter().for_each(Thread::join);
+    started
 }
