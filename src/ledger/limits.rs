@@ -58,10 +58,17 @@ impl Limits {
         Self::for_clients(half(memory))
     }
 
-    /// The limits where clients may have this much memory: one uid may have half of it.
+    /// The limits where clients may have this much memory: one uid may have half of it, and of
+    /// each thing that costs the server a part of a page no more than it may have pages.
     pub fn for_clients(total: PageCount) -> Self {
         let uid = half(total);
         let most = PageCount::new(MAX_OBJECT_PAGES).unwrap_or(uid);
+        // Not every object has pages: a purged one has lost them, and a client's own are its own.
+        // What the server keeps of those must not be more than their user may have.
+        let as_pages = |most: u32| {
+            let pages = u32::try_from(uid.get()).unwrap_or(u32::MAX);
+            pages.max(FEW).min(most)
+        };
         Self {
             total,
             uid,
@@ -69,13 +76,13 @@ impl Limits {
             keep_free: PageCount::new((total.get() / 8).max(1)).unwrap_or(total),
             // Mapping costs the kernel page tables, one eight-byte entry a page.
             mapped_per_uid: PageCount::new(total.get().saturating_mul(16)).unwrap_or(total),
-            mapped_objects_per_uid: 1 << 18,
+            mapped_objects_per_uid: as_pages(1 << 18),
             opens: 1 << 20,
             opens_per_uid: 1 << 14,
-            objects_per_uid: 1 << 20,
-            handles_per_uid: 1 << 21,
+            objects_per_uid: as_pages(1 << 20),
+            handles_per_uid: as_pages(1 << 20) * 2,
             handles_per_open: 1 << 20,
-            object_fds_per_uid: 1 << 17,
+            object_fds_per_uid: as_pages(1 << 17),
             object_fds_per_open: 1 << 16,
             names_per_uid: 1 << 16,
             offsets_per_uid: 1 << 20,
@@ -88,6 +95,9 @@ impl Limits {
         }
     }
 }
+
+/// What is cheap enough for one uid to have as many of on any machine.
+const FEW: u32 = 1 << 14;
 
 /// The most pages an object can have: a signed 32-bit number, so that a handle and a size fit one
 /// word below the errno range.

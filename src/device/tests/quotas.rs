@@ -1,6 +1,7 @@
 //! Who pays, and for how long.
 
 use super::*;
+use crate::object::Advice;
 
 /// Pages and objects charged to a user.
 fn charged(device: &TestDevice, uid: u32) -> (u64, u32) {
@@ -171,4 +172,36 @@ fn lower_limits_take_nothing_away() {
     let second = device.map_offset(a, handles[1]).unwrap().get();
     let refused = device.map(Mapper::Node(a), second, 4096, true);
     assert!(is_refused(refused.err()));
+}
+
+#[test]
+fn objects_without_pages_are_no_more_than_the_pages_that_a_user_may_have() {
+    let (world, mut device) = device_with(Limits::for_clients(pages(40_000)));
+    // The machine has nothing left, so that what is not needed is purged by whatever is made next.
+    world.0.borrow_mut().left = Some(0);
+    let alice = open(&mut device, 1);
+    let refused = (0..1 << 17).find_map(|_| {
+        let made = device.create(alice, PAGE_SIZE, CreateInfo::default());
+        let advise = |(handle, _)| device.advise(alice, handle, Advice::DontNeed);
+        made.and_then(advise).err()
+    });
+    let limit = LedgerError::Count(Uid(1), Counted::Objects, 20_000);
+    assert_eq!(refused, Some(limit.into()));
+    assert_eq!(device.stats().objects, 20_000);
+    assert!(device.stats().purges.objects > 0);
+}
+
+#[test]
+fn what_the_server_keeps_of_a_user_is_a_small_part_of_what_the_user_may_have() {
+    for mebibytes in [256, 1024, 8192, 1 << 20] {
+        let limits = Limits::for_memory(pages(mebibytes * 256));
+        // With what each costs in tables, by name, by offset, by object and open.
+        let object = size_of::<Object>() + 128;
+        let bytes = limits.objects_per_uid as usize * object
+            + limits.handles_per_uid as usize * 72
+            + limits.mapped_objects_per_uid as usize * 32
+            + limits.object_fds_per_uid as usize * 192;
+        let most = limits.uid.bytes() / 5;
+        assert!(bytes as u64 <= most, "{mebibytes} MiB: {bytes} of {most}");
+    }
 }
