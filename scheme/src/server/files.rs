@@ -37,7 +37,10 @@ impl<P: Platform> Server<P> {
             Path::Render => File::Node(NodeFile::new(Node::Render, rights)),
             Path::Stats => File::Text(Text::Stats, Listing::default()),
             Path::Objects => File::Text(Text::Objects, Listing::default()),
-            Path::Client(id) => File::Text(Text::Client(self.client(id)?), Listing::default()),
+            // Numbers begin at 1. Whether there is such an open is for nobody to know but its user,
+            // and who that is only a read tells.
+            Path::Client(0) => return Err(Errno(ENOENT).into()),
+            Path::Client(number) => File::Text(Text::Client(number), Listing::default()),
             Path::Number(_) => return Err(Errno(ENOENT).into()),
             // The authority for a name is a primary node's fd, not the right to open paths.
             Path::Name(_) => return Err(Errno(EACCES).into()),
@@ -145,7 +148,7 @@ impl<P: Platform> Server<P> {
             Operation::Stat => stat(&mut request.payload, MODE_FILE | 0o444, 0, 0),
             Operation::Fpath => fpath(
                 &mut request.payload,
-                format_args!("/scheme/gem/{}", self.text_path(text)),
+                format_args!("/scheme/gem/{}", text.path()),
             ),
             Operation::Size => Err(Errno(EINVAL).into()),
             Operation::Entries(_) | Operation::Open(..) => Err(Errno(ENOTDIR).into()),

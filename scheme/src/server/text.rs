@@ -12,7 +12,7 @@ use core::fmt::Write;
 use core::mem::take;
 
 use gem::units::{Identity, Pid, Uid};
-use gem::{Account, ObjectCursor, OpenId, OpenStats};
+use gem::{Account, ObjectCursor, OpenStats};
 use gem_wire::path::Path;
 use syscall::dirent::{DirEntry, DirentBuf, DirentHeader, DirentKind};
 use syscall::error::{EINVAL, ENOENT};
@@ -48,7 +48,8 @@ impl Directory {
 pub(super) enum Text {
     Stats,
     Objects,
-    Client(OpenId),
+    /// Of the open of this number, which there may not be, or not for the reader.
+    Client(u64),
 }
 
 /// How far somebody has read `objects`.
@@ -63,23 +64,17 @@ pub(super) struct Listing {
     reader: Option<Uid>,
 }
 
-impl<P: Platform> Server<P> {
-    /// The open that `clients/<id>` is about.
-    pub(super) fn client(&self, id: u64) -> Result<OpenId, Stop> {
-        Ok(self.device.client(id).ok_or(Errno(ENOENT))?)
-    }
-
-    pub(super) fn text_path(&self, text: Text) -> String {
-        match text {
-            Text::Stats => String::from("stats"),
-            Text::Objects => String::from("objects"),
-            Text::Client(open) => match self.device.open_stats(open) {
-                Ok(stats) => format!("clients/{}", stats.client),
-                Err(_) => String::from("clients"),
-            },
+impl Text {
+    pub(super) fn path(self) -> String {
+        match self {
+            Self::Stats => String::from("stats"),
+            Self::Objects => String::from("objects"),
+            Self::Client(number) => format!("clients/{number}"),
         }
     }
+}
 
+impl<P: Platform> Server<P> {
     pub(super) fn read_text(
         &mut self,
         fd: FdId,
@@ -91,8 +86,8 @@ impl<P: Platform> Server<P> {
         let reader = self.identity(caller)?;
         let text = match self.files.get_mut(fd) {
             Some(File::Text(Text::Stats, _)) => self.stats_text(reader.uid),
-            Some(&mut File::Text(Text::Client(open), _)) => {
-                lines::client(&self.visible_client(open, &reader)?)
+            Some(&mut File::Text(Text::Client(number), _)) => {
+                lines::client(&self.visible_client(number, &reader)?)
             }
             Some(File::Text(Text::Objects, listing)) => {
                 let mut listing = take(listing);
@@ -154,9 +149,10 @@ impl<P: Platform> Server<P> {
         lines::stats(&stats, &account, self.files.count(), self.waiting)
     }
 
-    /// What this open has, if the reader may know; ENOENT says no more than that.
-    fn visible_client(&self, open: OpenId, reader: &Identity) -> Result<OpenStats, Stop> {
-        let stats = self.device.open_stats(open).ok();
+    /// What the open of this number has, if the reader may know; ENOENT says no more than that.
+    fn visible_client(&self, number: u64, reader: &Identity) -> Result<OpenStats, Stop> {
+        let open = self.device.client(number);
+        let stats = open.and_then(|open| self.device.open_stats(open).ok());
         let visible = stats.filter(|stats| {
             let owner = stats.identity.map(|identity| identity.uid);
             owner.is_some_and(|owner| may_see(reader, owner))

@@ -14,6 +14,7 @@ use crate::{ALICE, BOB, World, count, promises};
 
 promises![
     users_see_what_is_theirs,
+    of_anothers_open_nobody_learns_whether_there_is_one,
     a_text_tells_whoever_reads_it_not_whoever_opened_it,
     only_root_sees_where_memory_lies,
     an_object_counts_once_for_every_open_that_holds_it,
@@ -55,6 +56,31 @@ fn own_client(puppet: &mut Puppet) -> String {
         panic!("one open: {clients:?}");
     };
     puppet.text(&format!("clients/{client}")).unwrap()
+}
+
+fn of_anothers_open_nobody_learns_whether_there_is_one(world: &mut dyn World) {
+    let (mut alice, mut bob) = (Puppet::of_user(world, ALICE), Puppet::of_user(world, BOB));
+    let (node, other) = (alice.open("renderD128"), bob.open("renderD128"));
+    alice.create(node, PAGE).unwrap();
+    bob.create(other, PAGE).unwrap();
+    let number = |puppet: &mut Puppet| puppet.entries("clients").unwrap()[0].parse::<u64>();
+    let [alices, bobs] = [&mut alice, &mut bob].map(|puppet| number(puppet).unwrap());
+    // All that an fd says before and after Alice's open is gone.
+    let mut look = |number: u64| {
+        let fd = bob.open_as(&format!("clients/{number}"), O_RDONLY).unwrap();
+        let path = bob.tell(Command::Fpath(fd)).unwrap().bytes;
+        let path = String::from_utf8(path).unwrap();
+        assert!(path.ends_with(&format!("/clients/{number}")), "{path}");
+        assert!(bob.tell(Command::Fstat(fd)).is_ok());
+        let read = bob.tell(Command::Read(fd, 4000)).map(|reply| reply.value);
+        bob.close(fd).unwrap();
+        read
+    };
+    assert!(look(bobs).unwrap() > 0);
+    assert_eq!(look(alices), Err(ENOENT));
+    assert_eq!(look(alices + bobs), Err(ENOENT), "there never was one");
+    alice.close(node).unwrap();
+    assert_eq!(look(alices), Err(ENOENT));
 }
 
 /// So many KiB, as Linux's `drm-usage-stats` tells memory.
