@@ -1,4 +1,4 @@
-//! The device's promises one by one; `tests/model.rs` tries them all together.
+//! The device's promises one by one; `tests/model` tries them all together.
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
