@@ -49,6 +49,11 @@ pub struct World {
     pub user_sets: BTreeMap<u64, Uid>,
     /// After how many more calls that can fail one does, and how.
     pub fails: Option<(usize, Failure)>,
+    /// How every call fails that gives new pages, and where it is `Later` every one that says where
+    /// pages are.
+    pub mood: Option<Failure>,
+    /// Pages that the machine has left, if the source knows.
+    pub left: Option<u64>,
 }
 
 /// How the platform fails.
@@ -56,6 +61,8 @@ pub struct World {
 pub enum Failure {
     /// There is no memory, or nobody of that pid, or no more room for whatever it is.
     Exhausted,
+    /// Its user leaves too much unused.
+    Scattered,
     /// It fails in a way it should not.
     Broken,
     /// It has to be asked again later.
@@ -98,15 +105,21 @@ impl World {
 
     /// What a call says that gives access to pages.
     fn failing(&mut self) -> Option<NotReady> {
-        Some(match self.failure()? {
+        let failure = self.failure()?;
+        Some(self.fail(failure))
+    }
+
+    fn fail(&mut self, failure: Failure) -> NotReady {
+        match failure {
             Failure::Exhausted => NotReady::OutOfMemory,
+            Failure::Scattered => NotReady::Scattered,
             Failure::Broken => NotReady::Refused(PlatformError::Failed),
             Failure::Later => {
                 let ticket = self.ticket();
                 self.begun.push(ticket);
                 NotReady::Wait(ticket)
             }
-        })
+        }
     }
 
     fn wait(&mut self) -> Option<Ticket> {
@@ -147,6 +160,9 @@ pub struct Pages(Rc<RefCell<World>>);
 impl PageSource for Pages {
     fn allocate(&mut self, request: PageRequest) -> Result<PageSet, NotReady> {
         let mut world = self.0.borrow_mut();
+        if let Some(mood) = world.mood {
+            return Err(world.fail(mood));
+        }
         if let Some(not_ready) = world.not_ready() {
             return Err(not_ready);
         }
@@ -159,7 +175,11 @@ impl PageSource for Pages {
     }
 
     fn window(&mut self, set: &PageSet) -> Result<WindowAddr, NotReady> {
-        if let Some(not_ready) = self.0.borrow_mut().failing() {
+        let mut world = self.0.borrow_mut();
+        if world.mood == Some(Failure::Later) {
+            return Err(world.fail(Failure::Later));
+        }
+        if let Some(not_ready) = world.failing() {
             return Err(not_ready);
         }
         Ok(WindowAddr::new((set.key() as usize) << 40).unwrap())
@@ -179,6 +199,11 @@ impl PageSource for Pages {
 
     fn free(&mut self, _: Uid, set: PageSet) {
         assert!(self.0.borrow_mut().live.remove(&set.key()), "freed twice");
+    }
+
+    fn left(&self) -> Option<PageCount> {
+        let left = self.0.borrow().left?;
+        Some(PageCount::new(left).unwrap())
     }
 
     fn user_window(&mut self, set: &UserSet) -> Result<WindowAddr, NotReady> {
@@ -298,14 +323,17 @@ impl Rig {
     }
 
     pub fn with_limits(limits: Limits) -> Self {
+        Self::with_config(Config {
+            limits,
+            names: NameMode::Sequential,
+        })
+    }
+
+    pub fn with_config(config: Config) -> Self {
         let world = Rc::new(RefCell::new(World::default()));
         for (pid, uid) in [(ROOT, 0), (ALICE, 1000), (ALICE_TOO, 1000), (BOB, 1001)] {
             world.borrow_mut().users.insert(pid, uid);
         }
-        let config = Config {
-            limits,
-            names: NameMode::Sequential,
-        };
         let mut server = Server::new(config, Machine(world.clone()), Pages(world.clone()));
         let root = server.root().unwrap();
         let control = server.control().unwrap();
@@ -332,6 +360,13 @@ impl Rig {
 
     /// Sends one SQE; answers that are due collect in `answers`.
     pub fn send(&mut self, pid: u64, opcode: Opcode, flags: SqeFlags, args: [u64; 6]) -> Tag {
+        let tag = self.post(pid, opcode, flags, args);
+        self.run();
+        tag
+    }
+
+    /// Sends one SQE that gets one attempt.
+    pub fn post(&mut self, pid: u64, opcode: Opcode, flags: SqeFlags, args: [u64; 6]) -> Tag {
         self.next_tag += 1;
         let sqe = Sqe {
             opcode: opcode as u8,
@@ -344,7 +379,6 @@ impl Rig {
         // SAFETY: payloads of these tests are the test's own memory, which outlives the request.
         let message = unsafe { sqe::decode(&sqe) };
         self.executor.message(message, &mut self.answers);
-        self.executor.run_ready(&mut self.answers);
         Tag(sqe.tag)
     }
 
