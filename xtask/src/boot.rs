@@ -55,6 +55,9 @@ pub struct Boot {
     /// Run this test only
     #[arg(long, value_name = "NAME")]
     test: Option<String>,
+    /// How many clients are killed while they register memory
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
     /// Record what gemd is asked and answers, and put a trace of each promise that is kept into
     /// this directory (the committed ones: tests/traces/recorded)
     #[arg(long, value_name = "DIRECTORY")]
@@ -77,6 +80,9 @@ impl Boot {
         let mut command_line = Vec::new();
         if let Some(name) = &self.test {
             command_line.push(format!("test={name}"));
+        }
+        if let Some(rounds) = self.rounds {
+            command_line.push(format!("rounds={rounds}"));
         }
         if self.record.is_some() {
             command_line.push("record=1".to_owned());

@@ -1,5 +1,8 @@
 //! What a victim (`bin/victim.rs`) and its killer agree on.
 
+/// The argument of a victim that registers memory, over and over. Another one says how.
+pub const REGISTERS: &str = "registers";
+
 /// The number that the victim has the board at: an object fd, of whose first byte each step is
 /// written to when it is done.
 pub const BOARD: usize = rt::protocol::FIRST_HANDED_FD;
@@ -33,3 +36,44 @@ impl Step {
         Self::Touched,
     ];
 }
+
+/// What a victim that registers memory is at, once it has opened its node and everything else that
+/// it keeps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Phase {
+    /// It gets memory and writes to it.
+    Fills = 0x10,
+    /// It registers the memory.
+    Registers,
+    /// It uses the memory.
+    Holds,
+    /// It unmaps the memory, or closes the handle and unmaps it.
+    Unmaps,
+    /// It registers fresh memory by the handle that it has.
+    RegistersAgain,
+}
+
+impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Fills,
+        Self::Registers,
+        Self::Holds,
+        Self::Unmaps,
+        Self::RegistersAgain,
+    ];
+}
+
+/// In which ways memory is registered: how many pages, and whether another mapping of the same node
+/// is there.
+pub const WAYS: [(usize, bool); 8] = [
+    (1, false),
+    (3, true),
+    (16, false),
+    (1, true),
+    (3, false),
+    (40, true),
+    (16, true),
+    (300, false),
+];
