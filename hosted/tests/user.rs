@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             a_client_that_ends_unmaps_everything,
             what_is_not_the_clients_own_memory_is_refused,
             a_file_that_is_no_address_space_is_refused,
+            an_address_space_is_its_own_processs_to_send,
             what_is_given_up_stays_the_clients,
             only_the_client_maps_its_pages_once_and_where_they_were,
             a_range_that_is_unmapped_too_early_is_lost,
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             ends_at_once,
             registers_what_it_must_not,
             sends_other_files,
+            sends_its_parents,
             is_let_down,
             maps_wrongly,
             unmaps_too_early,
@@ -527,6 +529,55 @@ fn sends_other_files() {
     // A file that stands for an address space has no operations.
     let space = hosted::client::address_space().unwrap();
     assert_eq!(errno(call::read(space, &mut [0; 8])), libc::ENODEV);
+    call::close(space).unwrap();
+    call::close(card).unwrap();
+}
+
+fn an_address_space_is_its_own_processs_to_send() {
+    let mut daemon = Daemon::start();
+    let client = daemon.client("sends_its_parents");
+    daemon.serve_open(CARD);
+    // The child, whose memory is at the same addresses and ordinary.
+    let (space, call, range) = asked(&mut daemon);
+    assert_eq!(acquire(&mut daemon, space, range), Err(UserFault::Foreign));
+    daemon.answer(&call, 0);
+    // The parent, by the same file.
+    let (space, call, range) = asked(&mut daemon);
+    let set = acquire(&mut daemon, space, range).unwrap();
+    daemon.pages.release_user(OWNER, set);
+    daemon.answer(&call, 0);
+    daemon.expect_close(CARD);
+    daemon.finish(client);
+}
+
+fn sends_its_parents() {
+    let card = open("card");
+    let start = memory(4, libc::MAP_PRIVATE);
+    word(start).store(6, Ordering::Relaxed);
+    let space = hosted::client::address_space().unwrap();
+    let send = || {
+        let flags = CallFlags::FD | CallFlags::FD_CLONE;
+        call::call_wo(card, &space.to_ne_bytes(), flags, &[0]).unwrap();
+        let words = [start as u64, 4 * PAGE as u64];
+        call::call_wo(card, &[], CallFlags::empty(), &words).unwrap();
+    };
+    // SAFETY: this process has no other thread that makes calls of a scheme.
+    match unsafe { hosted::client::fork() }.unwrap() {
+        hosted::client::Fork::Child(adopted) => {
+            adopted.unwrap();
+            send();
+            // Neither waits.
+            assert_eq!(word(start).fetch_add(1, Ordering::Relaxed), 6);
+            std::process::exit(0);
+        }
+        hosted::client::Fork::Parent(child) => {
+            assert_eq!(word(start).fetch_add(1, Ordering::Relaxed), 6);
+            let child = nix::unistd::Pid::from_raw(child);
+            let ended = nix::sys::wait::waitpid(child, None).unwrap();
+            assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(child, 0));
+        }
+    }
+    send();
     call::close(space).unwrap();
     call::close(card).unwrap();
 }

@@ -29,7 +29,17 @@ pub(crate) struct Description {
     positioned: bool,
     notify_on_detach: AtomicBool,
     vanished: AtomicBool,
-    space: Option<Arc<Watch>>,
+    space: Option<Space>,
+}
+
+/// The address space that a file stands for, if it does.
+#[derive(Clone, Debug)]
+pub(crate) enum Space {
+    /// The client's who made the file.
+    Of(Arc<Watch>),
+    /// One that was sent by another client than the one whose it is: its pages are not that one's
+    /// to give.
+    NotTheSenders,
 }
 
 impl Description {
@@ -63,7 +73,7 @@ impl Description {
     }
 
     /// A file of the scheme `spaces` that stands for a client's address space.
-    pub(crate) fn of_space(spaces: Arc<Scheme>, space: Arc<Watch>) -> Self {
+    pub(crate) fn of_space(spaces: Arc<Scheme>, space: Space) -> Self {
         Self {
             scheme: spaces,
             number: 0,
@@ -77,7 +87,7 @@ impl Description {
     }
 
     /// The address space that it stands for, if it does.
-    pub(crate) fn space(&self) -> Option<&Arc<Watch>> {
+    pub(crate) fn space(&self) -> Option<&Space> {
         self.space.as_ref()
     }
 

@@ -51,6 +51,7 @@ use client::Client;
 use daemon::File;
 pub(crate) use events::Event;
 use events::Events;
+pub(crate) use files::Space;
 use files::{Description, FdTable};
 use parcel::Parcels;
 use scheme::Scheme;

@@ -15,7 +15,7 @@ use syscall::error::{EACCES, EBADF, EINVAL, ENFILE, ENOENT, Error, Result};
 
 use super::call::{Caller, ClientId, Unmapping};
 use super::daemon::File;
-use super::files::Description;
+use super::files::{Description, Space};
 use super::{Shared, State};
 use crate::user::watch::{Gone, Watch};
 
@@ -69,8 +69,22 @@ impl State {
         self.space_file(caller, watch)
     }
 
+    /// What a scheme gets of a file that a client sends: an address space is its client's to send,
+    /// also where others have files of it.
+    pub(super) fn as_sent(&self, sender: &Caller, file: Arc<Description>) -> Arc<Description> {
+        let is_anothers = match (file.space(), sender) {
+            (Some(Space::Of(watch)), Caller::Client(id, _)) => watch.client() != *id,
+            _ => false,
+        };
+        if is_anothers {
+            let other = Description::of_space(self.spaces.clone(), Space::NotTheSenders);
+            return Arc::new(other);
+        }
+        file
+    }
+
     fn space_file(&mut self, caller: &Caller, watch: Arc<Watch>) -> Result<usize> {
-        let file = Description::of_space(self.spaces.clone(), watch);
+        let file = Description::of_space(self.spaces.clone(), Space::Of(watch));
         self.insert_fd(caller, Arc::new(file), 0)
     }
 
@@ -132,7 +146,7 @@ impl State {
 impl Shared {
     /// The address space that the daemon's file `fd` stands for; the file is closed. `None` where
     /// it stands for none.
-    pub(crate) fn take_space(&self, fd: usize) -> Option<Arc<Watch>> {
+    pub(crate) fn take_space(&self, fd: usize) -> Option<Space> {
         let mut state = self.state();
         match state.files.remove(fd) {
             Ok(File::Scheme(description)) => {

@@ -1,4 +1,5 @@
-//! What a process has mapped where, as Linux tells it: `/proc/PID/maps`.
+//! What a process has mapped where, as Linux tells it: `/proc/PID/maps`; and which of its pages are
+//! held (`/proc/PID/pagemap`).
 //!
 //! One mapping after the other is asked for by address (`PROCMAP_QUERY`, Linux 6.11), so that what
 //! it costs does not depend on how many there are. An older Linux tells all of them at once; there
@@ -7,6 +8,7 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use linux_raw_sys::general::{procmap_query, procmap_query_flags};
 use nix::errno::Errno;
@@ -140,6 +142,21 @@ impl Maps {
         let vmas = text.lines().filter_map(parse);
         vmas.into_iter().find(|vma| vma.span.end > address)
     }
+}
+
+/// Whether whoever writes to the page at `address` of process `pid` waits for a userfaultfd.
+///
+/// # Errors
+///
+/// EACCES where it is somebody else's, ENOENT where it is gone, EMFILE and ENFILE.
+pub(crate) fn is_held(pid: u64, address: u64) -> std::io::Result<bool> {
+    // Bit 57 of a page's entry, see Linux's `Documentation/admin-guide/mm/pagemap.rst`.
+    const HELD: u64 = 1 << 57;
+    const ENTRY: u64 = size_of::<u64>() as u64;
+    let mut entry = [0; ENTRY as usize];
+    let table = File::open(format!("/proc/{pid}/pagemap"))?;
+    table.read_exact_at(&mut entry, address / gem::units::PAGE_SIZE * ENTRY)?;
+    Ok(u64::from_ne_bytes(entry) & HELD != 0)
 }
 
 /// A line of the text: `start-end perms offset major:minor inode   name`.

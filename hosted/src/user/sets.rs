@@ -15,6 +15,7 @@ use gem::user::{UserFault, UserRange};
 
 use super::uffd::Span;
 use super::watch::{Range, Watch};
+use crate::kernel::Space;
 use crate::memfd::{self, Memfd, Window};
 use crate::pages::Notify;
 use crate::work::Work;
@@ -91,8 +92,11 @@ impl UserSets {
         range: UserRange,
         ticket: Ticket,
     ) -> Result<(), UserFault> {
-        let watch = crate::kernel::installed().and_then(|kernel| kernel.take_space(space));
-        let watch = watch.ok_or(UserFault::NotASpace)?;
+        let space = crate::kernel::installed().and_then(|kernel| kernel.take_space(space));
+        let watch = match space.ok_or(UserFault::NotASpace)? {
+            Space::Of(watch) => watch,
+            Space::NotTheSenders => return Err(UserFault::Foreign),
+        };
         self.pending.insert(ticket, (owner, Pending::Working));
         let span = Span::from(range);
         self.work.push(

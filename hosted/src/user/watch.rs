@@ -10,6 +10,9 @@
 //! and maps the copy in its place), held, lost. Linux does not say what is held; `/proc` does, and
 //! it is asked before an event is read, because until then whoever unmapped something waits.
 //!
+//! A userfaultfd does not say whose it is: one that a client has of another process is found out when
+//! it makes writers wait, and not the client's.
+//!
 //! Calls on the userfaultfd wait for changes of the client's address space that are under way, not
 //! for anything that a client could keep from ending.
 
@@ -20,7 +23,7 @@ use gem::units::{PageCount, Uid};
 use gem::user::{UserFault, UserRange};
 use nix::errno::Errno;
 
-use super::maps::{Maps, Vma};
+use super::maps::{Maps, Vma, is_held};
 use super::sets::Job;
 use super::uffd::{Event, Span, Uffd};
 use crate::kernel::ClientId;
@@ -34,6 +37,7 @@ const RANGES_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Watch {
     client: ClientId,
+    pid: u64,
     uffd: Uffd,
     state: Mutex<State>,
 }
@@ -46,6 +50,8 @@ struct State {
     /// The end of the last range's part of it, in bytes.
     end: u64,
     ranges: Vec<Weak<Range>>,
+    /// Whether the userfaultfd is known to be the client's own.
+    is_own: bool,
 }
 
 /// A range that was taken over.
@@ -96,12 +102,14 @@ impl Watch {
         })?;
         Ok(Self {
             client,
+            pid,
             uffd,
             state: Mutex::new(State {
                 maps,
                 memory: None,
                 end: 0,
                 ranges: Vec::new(),
+                is_own: false,
             }),
         })
     }
@@ -129,15 +137,33 @@ impl Watch {
             .uffd
             .register(span)
             .and_then(|()| self.uffd.hold_writers(span).inspect_err(|_| range.let_go()));
+        let held = held.map_err(|errno| match errno {
+            Errno::ENOMEM => UserFault::NoMemory,
+            _ => UserFault::Foreign,
+        });
+        let held = held.and_then(|()| self.check_whose(span).inspect_err(|_| range.let_go()));
         match held {
             Ok(()) => Ok(range),
-            Err(errno) => {
+            Err(fault) => {
                 range.set(Phase::Lost);
-                Err(match errno {
-                    Errno::ENOMEM => UserFault::NoMemory,
-                    _ => UserFault::Foreign,
-                })
+                Err(fault)
             }
+        }
+    }
+
+    /// Whether what the userfaultfd holds is held in the client. Its address space is one for good,
+    /// so that it is enough to have seen it once.
+    fn check_whose(&self, held: Span) -> Result<(), UserFault> {
+        if self.state().is_own {
+            return Ok(());
+        }
+        match is_held(self.pid, held.start) {
+            Ok(true) => {
+                self.state().is_own = true;
+                Ok(())
+            }
+            Ok(false) => Err(UserFault::Foreign),
+            Err(_) => Err(UserFault::Failed),
         }
     }
 
@@ -421,3 +447,6 @@ impl From<UserRange> for Span {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,6 +124,8 @@ impl State {
             }
             send_flags |= SendFdFlags::EXCLUSIVE;
         }
+        let sent = fds.into_iter();
+        let fds: Vec<_> = sent.map(|file| self.as_sent(made.caller, file)).collect();
         let count = fds.len();
         let mut call = made.call(After::Sent(count)).holding(target.clone());
         call.fds = fds;
