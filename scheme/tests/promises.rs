@@ -8,7 +8,7 @@ mod linux;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::process::{Child, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gem_promises::command::{Command, KernelCall, Outcome, Reply};
 use gem_promises::puppet::{Platform, obey};
@@ -114,6 +114,24 @@ impl World for Here {
         };
         let (clients, kills) = value.split_once(',').expect("GEM_SOAK=CLIENTS,KILLS");
         (clients.parse().unwrap(), kills.parse().unwrap())
+    }
+
+    /// `GEM_KILLS=KILLS`, for many.
+    fn kills(&self) -> u32 {
+        let kills = std::env::var("GEM_KILLS");
+        kills.map_or(40, |kills| kills.parse().expect("GEM_KILLS=KILLS"))
+    }
+
+    fn linger(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn servers_files(&mut self) -> Option<usize> {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.daemon.process.id()));
+        Some(files.unwrap().count())
     }
 
     fn text(&mut self, path: &str) -> String {

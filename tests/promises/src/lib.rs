@@ -33,6 +33,7 @@ pub mod userptr;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::time::Duration;
 
 pub use puppet::Puppet;
 
@@ -90,6 +91,23 @@ pub trait World {
     /// How many clients [`soak`] has at a time, and how many it kills one after the other.
     fn soak(&self) -> (usize, u32) {
         (6, 40)
+    }
+
+    /// How many clients [`userptr`] kills while they register memory, one after the other.
+    fn kills(&self) -> u32 {
+        40
+    }
+
+    /// Waits for about so long, or where this world cannot do that, for another moment.
+    fn linger(&mut self, time: Duration) {
+        for _ in 0..time.as_millis() {
+            self.pause();
+        }
+    }
+
+    /// How many files the server's process has open, where it can be seen from outside.
+    fn servers_files(&mut self) -> Option<usize> {
+        None
     }
 
     /// Starts a server, where there is none. Only [`restarts`] asks for it, and then there is none at

@@ -77,7 +77,7 @@ fn word(puppet: &mut Puppet, address: u64) -> u64 {
 }
 
 /// Numbers that look random and are the same every time (xorshift).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
@@ -87,7 +87,7 @@ impl Dice {
         self.0
     }
 
-    fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         (self.next() % most.max(1) as u64) as usize
     }
 
