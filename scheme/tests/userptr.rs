@@ -455,6 +455,33 @@ fn limits_hold_before_anything_is_taken() {
 }
 
 #[test]
+fn a_fork_maps_again_what_is_held_and_completes_nothing() {
+    let (mut rig, card) = rig();
+    let fork = read_write() | MapFlags::MAP_FIXED_NOREPLACE;
+    let tag = rig.send_fds(ALICE, card, taking(START, PAGES), 1);
+    rig.finish(None);
+    assert_eq!(rig.now(tag), Ok(0));
+    let claimed = Claimed::unpack(rig.call(ALICE, card, PLAIN).unwrap());
+    let (offset, size) = (claimed.offset, PAGES * PAGE);
+    assert_eq!(rig.map(ALICE, card, offset, size, fork), Err(EACCES));
+    let window = rig.map(ALICE, card, offset, size, read_write()).unwrap();
+    // The whole, or a part: by the parent, before there is a child.
+    assert_eq!(rig.map(ALICE, card, offset, size, fork), Ok(window));
+    let part = rig.map(ALICE, card, offset + PAGE, PAGE, fork);
+    assert_eq!(part, Ok(window + PAGE));
+    assert_eq!(rig.value("mapped-pages"), 2 * PAGES + 1);
+    rig.unmap(ALICE_TOO, card, offset + PAGE, PAGE);
+    rig.unmap(ALICE_TOO, card, offset, size);
+    assert_eq!(rig.world.borrow().user_sets.len(), 1, "the child's alone");
+    rig.unmap(ALICE, card, offset, PAGE);
+    assert!(rig.world.borrow().user_sets.is_empty());
+    // What went back is nothing of the server's to map.
+    assert_eq!(rig.map(ALICE, card, offset, size, fork), Err(ENODEV));
+    rig.close(card);
+    rig.is_clean();
+}
+
+#[test]
 fn a_range_that_is_slow_to_take_holds_up_nobody() {
     let (mut rig, card) = rig();
     let tag = rig.send_fds(ALICE, card, taking(START, PAGES), 1);

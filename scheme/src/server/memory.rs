@@ -36,10 +36,11 @@ impl<P: Platform> Server<P> {
         again: bool,
     ) -> Reply {
         let is_user = FakeOffset::new(offset).is_some_and(FakeOffset::is_user);
-        let mapped = if is_user && !again {
-            self.device.map_userptr(open, caller, offset, size)
-        } else {
-            self.device.map(Mapper::Node(open), offset, size, write)
+        let mapped = match (is_user, again) {
+            (false, _) => self.device.map(Mapper::Node(open), offset, size, write),
+            (true, false) => self.device.map_userptr(open, caller, offset, size),
+            // It completes no registration.
+            (true, true) => self.device.map_again(open, offset, size),
         };
         let window = match mapped {
             Err(Error::NoSuchOffset(_) | Error::NotAllowed) if again => {
