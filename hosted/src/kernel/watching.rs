@@ -138,6 +138,7 @@ impl State {
             if let Some(watch) = self.watches.remove(&token) {
                 // It fails only where nothing watches.
                 let _ = self.epoll.delete(&*watch);
+                watch.end();
             }
         }
     }

@@ -13,6 +13,7 @@ use linux_raw_sys::general::{
 };
 use linux_raw_sys::ioctl;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// What is asked of it: writers of pages that have no memory yet wait, too (Linux 6.4).
 const FEATURES: u32 = UFFD_FEATURE_PAGEFAULT_FLAG_WP
@@ -96,8 +97,10 @@ pub(crate) struct Uffd(OwnedFd);
 /// What it tells: these addresses are mapped no more, or not here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Event {
-    /// Unmapped, moved away, or mapped over.
+    /// Unmapped, or mapped over.
     Gone(Span),
+    /// Moved away: what was there is mapped somewhere else.
+    Moved(Span),
     /// Something else, which is of no importance.
     Other,
 }
@@ -186,12 +189,23 @@ impl Uffd {
                 end: second,
             }),
             // From `first` to `second`, `third` bytes.
-            UFFD_EVENT_REMAP => Event::Gone(Span {
+            UFFD_EVENT_REMAP => Event::Moved(Span {
                 start: first,
                 end: first.saturating_add(third),
             }),
             _ => Event::Other,
         })
+    }
+
+    /// Whether there is more to read.
+    pub(crate) fn has_more(&self) -> bool {
+        let mut file = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut file, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+        let [file] = file;
+        ready
+            && file
+                .revents()
+                .is_some_and(|events| events.contains(PollFlags::POLLIN))
     }
 
     fn ioctl<T>(&self, request: u32, argument: &mut T) -> nix::Result<()> {

@@ -4,7 +4,8 @@
 //! [`RANGES_MAX`]: each time it tells something, all of them are looked at, so what a client has in
 //! other watches costs nothing. The ranges' pages lie one behind the other in one memory file, which
 //! no other client ever gets. A [`Range`] lives as long as the scheme's set or one of the client's
-//! mappings refers to it; then its part of the memory file is emptied.
+//! mappings refers to it; then its part of the memory file is emptied, unless the client has moved some
+//! of it: where to, nobody says, nor when that ends, so that it goes with the client.
 //!
 //! The life of a range, see [`Phase`]: taken (its writers wait), being mapped (the client copies it
 //! and maps the copy in its place), held, lost. Linux does not say what is held; `/proc` does, and
@@ -17,6 +18,7 @@
 //! for anything that a client could keep from ending.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use gem::units::{PageCount, Uid};
@@ -50,6 +52,8 @@ struct State {
     /// The end of the last range's part of it, in bytes.
     end: u64,
     ranges: Vec<Weak<Range>>,
+    /// Those that have lost something which the events that are not read yet tell of.
+    unread: Vec<Arc<Range>>,
     /// Whether the userfaultfd is known to be the client's own.
     is_own: bool,
 }
@@ -63,6 +67,8 @@ pub(crate) struct Range {
     /// Where in the memory file it begins, in bytes.
     offset: u64,
     phase: Mutex<Phase>,
+    /// Whether the client has moved some of it elsewhere.
+    is_moved: AtomicBool,
     /// Who empties its part of the memory file, and in whose turn.
     reaper: (Arc<Work<Job>>, Uid),
 }
@@ -109,6 +115,7 @@ impl Watch {
                 memory: None,
                 end: 0,
                 ranges: Vec::new(),
+                unread: Vec::new(),
                 is_own: false,
             }),
         })
@@ -202,6 +209,7 @@ impl Watch {
             memory,
             offset,
             phase: Mutex::new(Phase::Taken),
+            is_moved: AtomicBool::new(false),
             reaper,
         });
         state.ranges.push(Arc::downgrade(&range));
@@ -216,7 +224,12 @@ impl Watch {
         for range in state.live() {
             range.come_to_be_held(&mut state.maps);
             if range.is_held() {
-                gone.extend(range.missing(&mut state.maps));
+                let missing = range.missing(&mut state.maps);
+                let is_known = |other: &Arc<Range>| Arc::ptr_eq(other, &range);
+                if !missing.is_empty() && !state.unread.iter().any(is_known) {
+                    state.unread.push(range);
+                }
+                gone.extend(missing);
             }
         }
         gone
@@ -225,15 +238,23 @@ impl Watch {
     /// Reads an event, whereupon whoever caused it goes on. `None` where there was none; else the
     /// ranges that are lost by it, although the scheme believes that they are mapped.
     pub(crate) fn read(&self) -> Option<Vec<Gone>> {
-        let event = self.uffd.read()?;
-        let Event::Gone(span) = event else {
-            return Some(Vec::new());
+        let Some(event) = self.uffd.read() else {
+            self.end();
+            return None;
+        };
+        let (span, is_moved) = match event {
+            Event::Gone(span) => (span, false),
+            Event::Moved(span) => (span, true),
+            Event::Other => return Some(Vec::new()),
         };
         let mut state = self.state();
         let mut lost = Vec::new();
         for range in state.live() {
             if range.span.overlap(span).is_none() {
                 continue;
+            }
+            if is_moved {
+                range.is_moved.store(true, Relaxed);
             }
             // It may have come to be mapped since anybody looked, and this event tell of that.
             if range.come_to_be_held(&mut state.maps) {
@@ -242,7 +263,15 @@ impl Watch {
                 lost.extend(range.touched());
             }
         }
+        if !self.uffd.has_more() {
+            state.unread.clear();
+        }
         Some(lost)
+    }
+
+    /// There are no events to be read, or nobody reads them any more.
+    pub(crate) fn end(&self) {
+        self.state().unread.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -428,6 +457,9 @@ impl Range {
 impl Drop for Range {
     /// Empties its part of the memory file, elsewhere: that takes as long as it has pages.
     fn drop(&mut self) {
+        if *self.is_moved.get_mut() {
+            return;
+        }
         let (work, owner) = &self.reaper;
         let job = Job::Empty {
             memory: self.memory.clone(),
