@@ -5,19 +5,24 @@
 
 mod linux;
 
+use std::ffi::c_void;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::process::{Child, ExitCode, Stdio};
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use gem_promises::command::{Command, KernelCall, Outcome, Reply};
 use gem_promises::puppet::{Platform, obey};
-use gem_promises::{Carrier, Link, Puppet, World, forks, kernel, limits, signals, soak, userptr};
+use gem_promises::{
+    Carrier, Link, Puppet, World, forks, kernel, limits, registrars, signals, soak, userptr,
+};
 use hosted::client::{Fork, syscalls};
 use libtest_mimic::{Arguments, Trial};
 use linux::{Daemon, ROLE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::mman::{MRemapFlags, mremap};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction, signal};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
@@ -64,12 +69,16 @@ fn main() -> ExitCode {
 }
 
 /// Those about clients' own memory, where this machine lets processes watch theirs.
-fn userptr_promises() -> &'static [gem_promises::Promise] {
+fn userptr_promises() -> Vec<&'static gem_promises::Promise> {
     match hosted::no_user_pages() {
-        None => userptr::PROMISES,
+        None => userptr::PROMISES
+            .iter()
+            .chain(registrars::PROMISES)
+            .chain(registrars::LINUX)
+            .collect(),
         Some(hindrance) => {
             eprintln!("!! SKIPPED: promises about clients' own memory: {hindrance}");
-            &[]
+            Vec::new()
         }
     }
 }
@@ -380,9 +389,21 @@ fn system_call(call: KernelCall, bytes: &mut Vec<u8>) -> Result<usize, hosted::E
             // SAFETY: nothing is replaced: tests pass no MAP_FIXED.
             unsafe { syscalls::fmap(fd as usize, &map) }
         }
-        // Nobody would tell the stand-in what Linux's mremap has done.
-        KernelCall::Remap(..) => Err(hosted::Errno::new(syscall::error::ENOSYS)),
+        KernelCall::Remap(from, size, to, new_size, _) => {
+            remap(from, size, to, new_size).map_err(|errno| hosted::Errno::new(errno as i32))
+        }
     }
+}
+
+/// Linux's mremap to a certain address. Of registered memory it is told, of other mappings of a scheme
+/// nobody hears.
+fn remap(from: u64, size: u64, to: u64, new_size: u64) -> nix::Result<usize> {
+    let place = |address: u64| NonNull::new(address as *mut c_void).ok_or(Errno::EINVAL);
+    let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
+    let (size, new_size) = (size as usize, new_size as usize);
+    // SAFETY: the test names its own memory, of which nobody has references.
+    let moved = unsafe { mremap(place(from)?, size, new_size, flags, Some(place(to)?)) };
+    moved.map(|address| address.as_ptr() as usize)
 }
 
 fn send(socket: RawFd, message: &[u8], fd: Option<RawFd>) {

@@ -2,8 +2,8 @@
 
 use gem_promises::command::Command;
 use gem_promises::{
-    Promise, Puppet, World, all, exhaustion, forks, kernel, limits, remaps, restarts, signals,
-    userptr,
+    Promise, Puppet, World, all, exhaustion, forks, kernel, limits, registrars, remaps, restarts,
+    signals, userptr,
 };
 
 /// All of them.
@@ -16,6 +16,8 @@ pub fn gem() -> impl Iterator<Item = &'static Promise> {
         .chain(limits::PROMISES)
         .chain(exhaustion::PROMISES)
         .chain(userptr::PROMISES)
+        .chain(registrars::PROMISES)
+        .chain(registrars::REDOX)
         .chain(remaps::PROMISES)
         .chain(remaps::LOSSES)
         .chain(restarts::PROMISES)

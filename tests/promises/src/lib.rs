@@ -23,6 +23,7 @@ pub mod mappings;
 mod memory;
 pub mod puppet;
 pub mod quotas;
+pub mod registrars;
 pub mod remaps;
 pub mod restarts;
 pub mod sharing;

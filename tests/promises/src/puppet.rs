@@ -79,6 +79,12 @@ impl Puppet {
         assert!(!self.link.wait(), "the process has not crashed");
     }
 
+    /// Has the process do this, of which it dies.
+    pub fn dies_of(mut self, command: &Command) {
+        self.start(command);
+        assert!(self.link.hear().is_none(), "the process goes on");
+    }
+
     /// Has the process do this, which may take until something else is done;
     /// [`Puppet::finish`] says what came of it.
     pub fn start(&mut self, command: &Command) {

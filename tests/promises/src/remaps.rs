@@ -32,14 +32,14 @@ const WRITEABLE: usize = MapFlags::PROT_READ.bits() | MapFlags::PROT_WRITE.bits(
 
 impl Puppet {
     /// Moves a mapping to where the kernel finds room, with another size.
-    fn remap(&mut self, at: u64, size: u64, new_size: u64) -> u64 {
+    pub(crate) fn remap(&mut self, at: u64, size: u64, new_size: u64) -> u64 {
         let flags = WRITEABLE as u64;
         let remap = KernelCall::Remap(at, size, 0, new_size, flags);
         self.kernel(remap).unwrap()
     }
 
     /// Moves a mapping over another one.
-    fn remap_over(&mut self, at: u64, size: u64, target: u64) {
+    pub(crate) fn remap_over(&mut self, at: u64, size: u64, target: u64) {
         let flags = WRITEABLE | MremapFlags::FIXED_REPLACE.bits();
         let remap = KernelCall::Remap(at, size, target, size, flags as u64);
         assert_eq!(self.kernel(remap), Ok(target));

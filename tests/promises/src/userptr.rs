@@ -42,14 +42,14 @@ promises![
 ];
 
 /// A node that has been greeted, on a server that takes clients' memory.
-fn node(puppet: &mut Puppet) -> u64 {
+pub(crate) fn node(puppet: &mut Puppet) -> u64 {
     let node = puppet.open("card0");
     assert!(puppet.features(node).contains(Features::USERPTR));
     node
 }
 
 impl Puppet {
-    fn allocate_pages(&mut self, pages: u64) -> u64 {
+    pub(crate) fn allocate_pages(&mut self, pages: u64) -> u64 {
         let (size, flags) = (pages * PAGE, MAP_PRIVATE);
         let address = self.memory(Memory::Allocate { size, flags }).unwrap();
         for page in 0..pages {
@@ -58,11 +58,17 @@ impl Puppet {
         address
     }
 
-    fn register(&mut self, node: u64, address: u64, pages: u64) -> Result<u32, i32> {
+    pub(crate) fn register(&mut self, node: u64, address: u64, pages: u64) -> Result<u32, i32> {
         self.register_as(node, address, pages * PAGE, How::default())
     }
 
-    fn register_as(&mut self, node: u64, address: u64, size: u64, how: How) -> Result<u32, i32> {
+    pub(crate) fn register_as(
+        &mut self,
+        node: u64,
+        address: u64,
+        size: u64,
+        how: How,
+    ) -> Result<u32, i32> {
         let register = Memory::Register {
             node,
             address,
@@ -72,25 +78,25 @@ impl Puppet {
         self.memory(register).map(|handle| handle as u32)
     }
 
-    fn release(&mut self, handle: u32) {
+    pub(crate) fn release(&mut self, handle: u32) {
         assert_eq!(self.memory(Memory::Release(handle)), Ok(0));
     }
 
     /// That memory is not registered again as long as some of it is a buffer's: the server knows, or
     /// the client library notices.
-    fn has_pages_yet(&mut self, handle: u32) {
+    pub(crate) fn has_pages_yet(&mut self, handle: u32) {
         let again = self.memory(Memory::RegisterAgain(handle));
         assert!([Err(EBUSY), Err(EFAULT)].contains(&again), "{again:?}");
     }
 
     /// That the pages hold what [`Puppet::allocate_pages`] wrote.
-    fn is_as_allocated(&mut self, address: u64, pages: u64) {
+    pub(crate) fn is_as_allocated(&mut self, address: u64, pages: u64) {
         for page in 0..pages {
             assert_eq!(self.peek(address + page * PAGE), page as u8, "page {page}");
         }
     }
 
-    fn map_over(&mut self, fd: u64, offset: u64, address: u64, size: u64, flags: u32) {
+    pub(crate) fn map_over(&mut self, fd: u64, offset: u64, address: u64, size: u64, flags: u32) {
         let map = Command::Map {
             fd,
             offset,
@@ -103,14 +109,14 @@ impl Puppet {
     }
 
     /// The next event of a node, which must not wait.
-    fn event(&mut self, node: u64) -> Option<Event> {
+    pub(crate) fn event(&mut self, node: u64) -> Option<Event> {
         let read = self.tell(Command::Read(node, RECORD_SIZE as u64));
         let bytes = read.ok()?.bytes;
         Record::read_from_bytes(&bytes).unwrap().event()
     }
 }
 
-fn ranges(world: &mut dyn World) -> [u64; 2] {
+pub(crate) fn ranges(world: &mut dyn World) -> [u64; 2] {
     let stats = world.text("stats");
     ["userptr-ranges", "userptr-pages"].map(|key| count(&stats, key))
 }
@@ -602,7 +608,7 @@ fn ten_thousand_ranges_of_one_client_come_and_go(world: &mut dyn World) {
 }
 
 /// As high as it goes; the value before.
-fn raise(root: &mut Puppet, power: u64, limit: Limit) -> u64 {
+pub(crate) fn raise(root: &mut Puppet, power: u64, limit: Limit) -> u64 {
     let before = root.call(power, Call::GetLimit { limit }).unwrap();
     let value = limit.most();
     root.call(power, Call::SetLimit { limit, value }).unwrap();

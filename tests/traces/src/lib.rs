@@ -77,6 +77,24 @@ pub const UNRECORDED: &[(&str, &str)] = &[
     ("servers_come_and_go_amid_calls", ENDS),
     ("what_a_dead_servers_clients_have_mapped_stays_theirs", ENDS),
     ("a_claim_is_for_what_was_taken_over_and_once", OWN),
+    ("a_forked_childs_copy_is_not_what_its_parent_registers", OWN),
+    ("a_forked_child_shares_what_its_parent_has_registered", OWN),
+    (
+        "a_program_that_becomes_another_gives_back_what_it_has_registered",
+        OWN,
+    ),
+    (
+        "registered_memory_that_moves_is_the_same_and_is_told_of_when_it_is_unmapped",
+        OWN,
+    ),
+    (
+        "registered_memory_that_mremap_replaces_is_charged_until_its_file_closes",
+        OWN,
+    ),
+    (
+        "an_address_space_in_other_hands_gives_what_is_asked_for_and_nothing_else",
+        OWN,
+    ),
     (
         "a_client_killed_at_any_moment_of_a_registration_leaves_nothing",
         OWN,
