@@ -448,11 +448,12 @@ fn what_is_not_the_clients_own_memory_is_refused() {
     daemon.finish(client);
 }
 
-const REFUSED: [UserFault; 6] = [
+const REFUSED: [UserFault; 7] = [
     UserFault::Foreign,
     UserFault::Foreign,
     UserFault::Hole,
     UserFault::Hole,
+    UserFault::Foreign,
     UserFault::Foreign,
     UserFault::Foreign,
 ];
@@ -462,9 +463,12 @@ fn registers_what_it_must_not() {
     let own = memory(4, libc::MAP_PRIVATE);
     hand_over(card, own, 4 * PAGE);
     let file = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+    let other = nix::sys::memfd::memfd_create(c"other", nix::sys::memfd::MFdFlags::empty());
+    let other = std::fs::File::from(other.unwrap());
+    other.set_len(PAGE as u64).unwrap();
     let read_only = memory(1, libc::MAP_PRIVATE);
     // SAFETY: new mappings.
-    let mapped = unsafe {
+    let [mapped, shared] = unsafe {
         use std::os::fd::AsRawFd;
         libc::mprotect(
             ptr::with_exposed_provenance_mut(read_only),
@@ -472,15 +476,11 @@ fn registers_what_it_must_not() {
             libc::PROT_READ,
         );
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        libc::mmap(
-            ptr::null_mut(),
-            PAGE,
-            protection,
-            libc::MAP_PRIVATE,
-            file.as_raw_fd(),
-            0,
-        )
+        [(libc::MAP_PRIVATE, &file), (libc::MAP_SHARED, &other)].map(|(kind, file)| {
+            libc::mmap(ptr::null_mut(), PAGE, protection, kind, file.as_raw_fd(), 0)
+        })
     };
+    assert_ne!(shared, libc::MAP_FAILED);
     // The last, so that nothing takes its place.
     let hole = memory(6, libc::MAP_PRIVATE);
     // SAFETY: new, and nobody uses it.
@@ -492,6 +492,7 @@ fn registers_what_it_must_not() {
         (hole, 6),
         (hole + 4 * PAGE, 1),
         (mapped.expose_provenance(), 1),
+        (shared.expose_provenance(), 1),
         (read_only, 1),
     ] {
         register(card, start, pages * PAGE).unwrap();
