@@ -12,11 +12,13 @@ use libredox::flag::{MAP_PRIVATE, MAP_SHARED, O_RDONLY, PROT_READ, PROT_WRITE};
 use rt::fd::{self, Owned};
 use rt::process::Command;
 use rt::protocol::{Ended, FIRST_HANDED_FD, THREAD_FD};
+use rt::socket::Socket;
 use rt::time::sleep;
 use syscall::PAGE_SIZE;
 use syscall::data::Map;
 use syscall::error::{EBADF, EFAULT};
 use syscall::flag::{CallFlags, MapFlags};
+use syscall::schemev2::Opcode;
 
 use super::{ALL, Daemon, File, Memory, borrow, clone_space, own_space, transfer};
 use crate::smoke::{self, number};
@@ -63,9 +65,17 @@ fn no_space() -> Outcome {
     let memory = Memory::new(2)?;
     memory.fill(1);
     let smoke = smoke::Daemon::start()?;
+    let creation = Fd::open("/scheme/namespace/scheme-creation-cap", O_RDONLY, 0);
+    let creation = creation.map_err(|error| Broken::Call("open a capability", error.into()))?;
+    let silent = Socket::new(creation.raw()).map_err(in_call("make a scheme"))?;
+    silent
+        .set_waiting(false)
+        .map_err(in_call("set a socket's flags"))?;
+    let of_silent = silent.file(1).map_err(in_call("make a file"))?;
     let dup =
         |fd: usize, request: &[u8]| fd::dup(fd, request).map(Owned::new).map_err(in_call("dup"));
     let fds = [
+        ("a file of a scheme that never answers", of_silent),
         ("a file of another scheme", dup(smoke.file.raw(), &[])?),
         ("a file of its own", dup(daemon.raw(), &[])?),
         ("a file of the kernel's", dup(rt::protocol::DEBUG_FD, &[])?),
@@ -75,6 +85,15 @@ fn no_space() -> Outcome {
     ];
     for (what, fd) in fds {
         daemon.refuses(what, fd, memory.address, EBADF)?;
+    }
+    // All that it has heard is that its file is closed.
+    while let Some(sqe) = silent.receive().map_err(in_call("receive a request"))? {
+        let opcode = Opcode::try_from_raw(sqe.opcode);
+        expect(
+            "what it is asked",
+            opcode.map(|it| it as u8),
+            Some(Opcode::CloseMsg as u8),
+        )?;
     }
     let own = dup(daemon.raw(), DUP_OWN_SPACE)?;
     daemon.refuses("its own address space", own, memory.address, EFAULT)?;
