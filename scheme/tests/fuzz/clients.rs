@@ -148,10 +148,15 @@ impl ThroughServer {
                     outcome.map(Some),
                 );
             }
-            Call::Map { open, offset, size } => {
-                let flags =
-                    (MapFlags::MAP_SHARED | MapFlags::PROT_READ | MapFlags::PROT_WRITE).bits();
-                let args = [size, flags as u64, offset, 0, 0];
+            Call::Map {
+                open,
+                offset,
+                size,
+                again,
+            } => {
+                let mut flags = MapFlags::MAP_SHARED | MapFlags::PROT_READ | MapFlags::PROT_WRITE;
+                flags.set(MapFlags::MAP_FIXED_NOREPLACE, again);
+                let args = [size, flags.bits() as u64, offset, 0, 0];
                 let anywhere = outcome.map(|_| None);
                 self.on_node(open, Opcode::MmapPrep, SqeFlags::empty(), args, anywhere);
             }

@@ -65,7 +65,7 @@ impl Run<'_> {
     }
 
     /// Keeps a new object fd, if there may be one more, and returns its number.
-    pub(super) fn made_fd(
+    fn made_fd(
         &mut self,
         maker: usize,
         user: u32,

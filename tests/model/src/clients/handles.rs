@@ -118,13 +118,13 @@ impl Run<'_> {
             .unwrap()
     }
 
-    pub(super) fn handles_of(&self, open: usize) -> u32 {
+    fn handles_of(&self, open: usize) -> u32 {
         let handles = self.things.iter().flat_map(|thing| thing.handles.keys());
         handles.filter(|(holder, _)| *holder == open).count() as u32
     }
 
     /// The highest handle of an open: what its table is long.
-    pub(super) fn highest(&self, open: usize) -> u32 {
+    fn highest(&self, open: usize) -> u32 {
         let handles = self.things.iter().flat_map(|thing| thing.handles.keys());
         let mine = handles.filter(|(holder, _)| *holder == open);
         mine.map(|(_, handle)| *handle).max().unwrap_or(0)

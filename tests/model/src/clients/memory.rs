@@ -66,7 +66,7 @@ impl Run<'_> {
     }
 
     /// Whether the limits on memory allow a new object, once what may be purged for it was.
-    pub(super) fn has_room(&mut self, user: u32, pages: u64) -> bool {
+    fn has_room(&mut self, user: u32, pages: u64) -> bool {
         self.relieve();
         let excess = |run: &Self| {
             let of_user = run.things.iter().filter(|thing| thing.owner() == user);
@@ -86,7 +86,7 @@ impl Run<'_> {
     }
 
     /// Whether something was purged for a source that has no memory.
-    pub(super) fn finds_memory(&mut self, pages: u64) -> bool {
+    fn finds_memory(&mut self, pages: u64) -> bool {
         let left = self.world.0.borrow().left;
         let purgeable = self.purgeable(None);
         if left.is_some_and(|left| left + purgeable < pages) {
@@ -177,7 +177,7 @@ impl Run<'_> {
 
     /// Loses so many pages, of what is unneeded longest; all or one user's. Of what came to be so
     /// in one step, nobody says which comes first, and so it is as the device had it.
-    pub(super) fn purge(&mut self, mut pages: u64, user: Option<u32>) {
+    fn purge(&mut self, mut pages: u64, user: Option<u32>) {
         let really = self.really_purged();
         while pages > 0 {
             let whose = |thing: &&mut Thing| user.is_none_or(|user| thing.owner() == user);
@@ -196,7 +196,7 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn really_purged(&self) -> BTreeSet<u64> {
+    fn really_purged(&self) -> BTreeSet<u64> {
         let purged = objects(&self.device).filter(|object| object.is_purged);
         purged.map(|object| object.number).collect()
     }

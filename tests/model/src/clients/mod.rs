@@ -37,8 +37,7 @@ pub fn run(steps: &[Step]) {
     Run::new(config(), None).run(steps);
 }
 
-/// The same, while somebody takes the same steps elsewhere, where no driver fails and nothing is
-/// mapped again.
+/// The same, while somebody takes the same steps elsewhere, where no driver fails.
 ///
 /// # Panics
 ///
@@ -167,7 +166,6 @@ impl<'a> Run<'a> {
                 pages,
                 mood,
             } => self.map(number(open), offset, few(pages), self.possible(mood)),
-            Step::MapAgain { .. } if self.witness.is_some() => {}
             Step::MapAgain {
                 open,
                 offset,

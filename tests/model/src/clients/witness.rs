@@ -57,10 +57,12 @@ pub enum Call {
         open: usize,
         handle: Handle,
     },
+    /// `again`: as a fork does.
     Map {
         open: usize,
         offset: u64,
         size: u64,
+        again: bool,
     },
     Unmap {
         open: usize,

@@ -19,7 +19,7 @@ impl Run {
         })
     }
 
-    pub(super) fn over_limit(&self, open: usize, more: u64) -> Option<Error> {
+    fn over_limit(&self, open: usize, more: u64) -> Option<Error> {
         let uid = uid(open);
         let (have, count) = self.charged(uid);
         if have + more > MOST_PAGES {
