@@ -14,6 +14,13 @@ use crate::books::{Kind, Span};
 /// Where pages lie, and how many there are.
 const TRANSLATION: &str = "/scheme/memory/translation";
 
+/// Pages that are left to the rest of the machine: where the kernel has none for a page that somebody
+/// touches, it panics.
+const RESERVE: u64 = 2048;
+/// And one of so many pages besides: those in which the kernel keeps account of the others (16 bytes for
+/// each) it counts as free (kernel: `free_frames` and `init_sections` in `src/memory/mod.rs`).
+const PAGES_TO_PAGE_OF_ACCOUNTS: u64 = 256;
+
 /// Fds on the memory scheme, opened when they are first needed. Root only.
 #[derive(Default)]
 pub struct Memory {
@@ -74,14 +81,16 @@ impl Memory {
         opened(&mut self.translation, TRANSLATION).map(Fd::raw)
     }
 
-    /// How many pages the machine has left.
+    /// How many pages the machine has left that can be had.
     ///
     /// # Errors
     ///
     /// None but of a failing kernel.
     pub fn free_pages(&mut self) -> Result<u64> {
         let fd = opened(&mut self.translation, TRANSLATION)?;
-        Ok(fd.statvfs()?.f_bfree)
+        let stat = fd.statvfs()?;
+        let kept = RESERVE + stat.f_blocks / PAGES_TO_PAGE_OF_ACCOUNTS;
+        Ok(stat.f_bfree.saturating_sub(kept))
     }
 }
 

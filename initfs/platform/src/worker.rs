@@ -20,9 +20,6 @@ use crate::os::{self, Instant, Mutex, Queue, Thread};
 
 /// Pages to a turn.
 const TURN: u64 = 256;
-/// Pages that are left to the rest of the machine: touching a page that the kernel has no memory
-/// for ends the process.
-pub const RESERVE: u64 = 2048;
 
 /// Called after something has been done.
 pub type Notify = Box<dyn Fn() + Send>;
@@ -188,7 +185,7 @@ impl Worker {
     /// Adds to the next report what the machine has left that can be had.
     fn look(&mut self) {
         if let Ok(free) = self.memory.free_pages() {
-            let left = free.saturating_sub(RESERVE + self.link.promised.load(Relaxed));
+            let left = free.saturating_sub(self.link.promised.load(Relaxed));
             self.link.done.push(Done::Left(left));
         }
     }
@@ -245,7 +242,7 @@ impl Worker {
     /// As many pages as asked for, or at least as many as needed.
     fn map(&mut self, class: Class, pages: u64, least: u64) -> core::result::Result<Span, i32> {
         let free = self.memory.free_pages().map_err(|error| error.errno())?;
-        let free = free.saturating_sub(RESERVE + self.link.promised.load(Relaxed));
+        let free = free.saturating_sub(self.link.promised.load(Relaxed));
         let size = if pages <= free { pages } else { least };
         if size > free {
             return Err(ENOMEM);

@@ -19,6 +19,8 @@ promises![
 
 /// Pages in each buffer: 8 MiB.
 const PAGES: u64 = 2048;
+/// Bytes in a small one.
+const SMALL: u64 = 16 * PAGE;
 
 /// Until an open has been told so: what it was told on the way there.
 fn wait_until_told(
@@ -78,8 +80,17 @@ fn memory_that_runs_out_costs_what_nobody_needs_and_then_the_request(world: &mut
     assert_eq!(alice.peek(at + size - 1), 7);
     wait_until_told(world, &mut bob, node, Pressure::Critical);
 
-    // The server lives, refuses the next one, too, and serves what takes no memory.
+    // The server lives, refuses the next one, too, and serves what takes no memory. What is too
+    // little for a large one it gives away in small ones.
     assert_eq!(bob.create(node, size), Err(ENOMEM));
+    let mut small = Vec::new();
+    let refused = loop {
+        match bob.create(node, SMALL) {
+            Ok(handle) => small.push(handle),
+            Err(errno) => break errno,
+        }
+    };
+    assert_eq!(refused, ENOMEM);
     let in_one_piece = create(&mut bob, node, CreateFlags::CONTIGUOUS, PAGES / 2 + 1);
     assert_eq!(in_one_piece, Err(ENOMEM));
     let [first, .., last] = bobs[..] else {
@@ -96,7 +107,7 @@ fn memory_that_runs_out_costs_what_nobody_needs_and_then_the_request(world: &mut
     }
     let late = alice.create(card, size).unwrap();
     alice.call(card, Call::Close { handle: late }).unwrap();
-    for handle in bobs {
+    for handle in bobs.into_iter().chain(small) {
         bob.call(node, Call::Close { handle }).unwrap();
     }
     wait_until_told(world, &mut bob, node, Pressure::Eased);

@@ -13,6 +13,8 @@ const QUICK: [&str; 2] = [
     "two_processes_write_into_one_buffer",
 ];
 
+const EXHAUSTION: &str = "memory_that_runs_out_costs_what_nobody_needs_and_then_the_request";
+
 pub fn trials(kernel: &Need) -> Vec<Trial> {
     let mut trials = Vec::new();
     for machine in ["q35", "pc"] {
@@ -35,6 +37,9 @@ pub fn trials(kernel: &Need) -> Vec<Trial> {
         }
     }
     trials.push(kernel.trial("a_test_that_does_not_exist_is_told", unknown_test));
+    // What the kernel counts as free and is not grows with the memory.
+    let exhaust = || run(&["boot", "--memory", "3072", "--test", EXHAUSTION]);
+    trials.push(kernel.trial("memory_can_run_out_on_a_large_machine", exhaust));
     for processors in ["1", "2"] {
         let name = format!("promises_are_kept_on_a_real_kernel_with_{processors}_cpu");
         trials.push(kernel.trial(&name, move || run(&["boot", "--smp", processors])));

@@ -14,7 +14,7 @@ use super::grants::{self, Sharing};
 use super::space::{self, Slot, Spaces};
 use crate::books::{Kind, Span};
 use crate::memory::{self, Memory};
-use crate::worker::{self, RESERVE};
+use crate::worker;
 
 /// What a worker has of the machine.
 pub struct Machine {
@@ -72,10 +72,10 @@ impl Mover for Machine {
     }
 
     fn room(&mut self) -> u64 {
-        let kept = RESERVE + self.pages.promised.load(Relaxed);
+        let promised = self.pages.promised.load(Relaxed);
         self.memory
             .free_pages()
-            .map_or(0, |free| free.saturating_sub(kept))
+            .map_or(0, |free| free.saturating_sub(promised))
     }
 
     fn reserve(&mut self, pages: u64) -> core::result::Result<u64, UserFault> {
