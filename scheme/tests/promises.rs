@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use gem_promises::command::{Command, KernelCall, Outcome, Reply};
 use gem_promises::puppet::{Platform, obey};
 use gem_promises::{
-    Carrier, Link, Puppet, World, forks, kernel, limits, registrars, signals, soak, userptr,
+    Carrier, Link, Puppet, Soak, World, forks, kernel, limits, registrars, signals, soak, userptr,
 };
 use hosted::client::{Fork, syscalls};
 use libtest_mimic::{Arguments, Trial};
@@ -116,13 +116,15 @@ impl World for Here {
         })
     }
 
-    /// `GEM_SOAK=CLIENTS,KILLS`, for a long one.
-    fn soak(&self) -> (usize, u32) {
-        let Ok(value) = std::env::var("GEM_SOAK") else {
-            return (6, 40);
-        };
-        let (clients, kills) = value.split_once(',').expect("GEM_SOAK=CLIENTS,KILLS");
-        (clients.parse().unwrap(), kills.parse().unwrap())
+    fn soak(&self) -> Soak {
+        let (clients, _) = asked_soak();
+        let at_rest = false;
+        Soak { clients, at_rest }
+    }
+
+    fn soaks_on(&mut self, killed: u32) -> bool {
+        let (_, kills) = asked_soak();
+        killed < kills
     }
 
     /// `GEM_KILLS=KILLS`, for many.
@@ -156,6 +158,15 @@ impl World for Here {
     fn pause(&mut self) {
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// How many clients, and how many are killed: `GEM_SOAK=CLIENTS,KILLS`, for a long one.
+fn asked_soak() -> (usize, u32) {
+    let Ok(value) = std::env::var("GEM_SOAK") else {
+        return (6, 40);
+    };
+    let (clients, kills) = value.split_once(',').expect("GEM_SOAK=CLIENTS,KILLS");
+    (clients.parse().unwrap(), kills.parse().unwrap())
 }
 
 fn link() -> (OwnedFd, OwnedFd) {

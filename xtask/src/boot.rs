@@ -58,6 +58,9 @@ pub struct Boot {
     /// How many clients are killed while they register memory
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
+    /// Run only the test that has many clients do anything, with so many and for so long
+    #[arg(long, value_name = "CLIENTS,SECONDS", value_parser = Soak::from_text, conflicts_with_all = ["test", "record"])]
+    soak: Option<Soak>,
     /// Record what gemd is asked and answers, and put a trace of each promise that is kept into
     /// this directory (the committed ones: tests/traces/recorded)
     #[arg(long, value_name = "DIRECTORY")]
@@ -65,6 +68,28 @@ pub struct Boot {
     /// Wait for a debugger on port 1234, without time limit
     #[arg(long)]
     gdb: bool,
+}
+
+/// The test of it.
+const SOAK: &str = "clients_that_do_anything_and_are_killed_leave_nothing";
+
+/// How long a soak is.
+#[derive(Clone, Copy)]
+struct Soak {
+    clients: u32,
+    seconds: u32,
+}
+
+impl Soak {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let parts = text.split_once(',');
+        let numbers = parts.and_then(|(clients, seconds)| {
+            let clients = clients.parse().ok().filter(|n| (1..=256).contains(n))?;
+            let seconds = seconds.parse().ok().filter(|n| (1..=3600).contains(n))?;
+            Some(Self { clients, seconds })
+        });
+        numbers.ok_or_else(|| "1 to 256 clients and 1 to 3600 seconds, like 64,120".to_owned())
+    }
 }
 
 impl Boot {
@@ -83,6 +108,9 @@ impl Boot {
         }
         if let Some(rounds) = self.rounds {
             command_line.push(format!("rounds={rounds}"));
+        }
+        if let Some(Soak { clients, seconds }) = self.soak {
+            command_line.push(format!("test={SOAK} soak={clients},{seconds}"));
         }
         if self.record.is_some() {
             command_line.push("record=1".to_owned());

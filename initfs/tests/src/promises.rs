@@ -3,7 +3,7 @@
 use gem_promises::command::Command;
 use gem_promises::{
     Promise, Puppet, World, all, exhaustion, forks, kernel, limits, registrars, remaps, restarts,
-    signals, userptr,
+    signals, soak, userptr,
 };
 
 /// All of them.
@@ -21,6 +21,7 @@ pub fn gem() -> impl Iterator<Item = &'static Promise> {
         .chain(remaps::PROMISES)
         .chain(remaps::LOSSES)
         .chain(restarts::PROMISES)
+        .chain(soak::PROMISES)
 }
 
 /// Promises that nobody can keep, to see that it shows.

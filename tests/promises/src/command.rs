@@ -106,6 +106,8 @@ pub enum Command {
     Soak {
         /// What the choices depend on.
         seed: u64,
+        /// Which byte of the board is this client's.
+        place: u64,
         /// The board's name, and others.
         names: Vec<u32>,
     },

@@ -75,6 +75,15 @@ pub trait Link {
     }
 }
 
+/// What [`soak`] does in a world.
+#[derive(Clone, Copy, Debug)]
+pub struct Soak {
+    /// How many clients there are at a time.
+    pub clients: usize,
+    /// Whether clients are killed between two operations only.
+    pub at_rest: bool,
+}
+
 /// What carries an fd between processes, on this platform.
 pub type Carrier = i32;
 
@@ -89,10 +98,11 @@ pub trait World {
     /// Waits a moment for the kernel to tell the server about what has ended.
     fn pause(&mut self);
 
-    /// How many clients [`soak`] has at a time, and how many it kills one after the other.
-    fn soak(&self) -> (usize, u32) {
-        (6, 40)
-    }
+    /// What [`soak`] does here.
+    fn soak(&self) -> Soak;
+
+    /// Whether [`soak`] goes on, where it has killed so many clients.
+    fn soaks_on(&mut self, killed: u32) -> bool;
 
     /// How many clients [`userptr`] kills while they register memory, one after the other.
     fn kills(&self) -> u32 {

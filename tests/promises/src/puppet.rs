@@ -360,8 +360,8 @@ fn act(command: Command, platform: &mut dyn Platform) -> Reply {
             signals::storm(node as usize, interruptions, size)?;
             0
         }
-        Command::Soak { seed, names } => {
-            soak::run(seed, names).map_err(|error| error.errno())?;
+        Command::Soak { seed, place, names } => {
+            soak::run(seed, place, names, platform).map_err(|error| error.errno())?;
             0
         }
         Command::Foreign(fd, operation) => foreign(fd as usize, operation)

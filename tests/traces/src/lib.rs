@@ -70,6 +70,10 @@ pub const UNRECORDED: &[(&str, &str)] = &[
      pages lent, and that the kernel does not survive (docs/redox-integration.md); how many calls \
      they make is chance, too",
     ),
+    (
+        "clients_that_do_anything_and_are_killed_leave_nothing",
+        "there is no end to what they do, and how much it is depends on the time",
+    ),
     ("a_client_that_waits_for_a_dead_server_can_be_killed", ENDS),
     ("a_new_server_knows_nothing_of_the_old_one", ENDS),
     ("a_server_leaves_amid_its_own_work", ENDS),

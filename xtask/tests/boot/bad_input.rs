@@ -15,6 +15,7 @@ pub fn trials(nothing: &Need, image: &Need) -> Vec<Trial> {
         nothing.trial("a_file_that_is_no_kernel_is_refused", no_kernel),
         nothing.trial("a_missing_qemu_is_told_how_to_install", no_qemu),
         nothing.trial("a_log_that_cannot_be_written_is_told_first", no_log),
+        nothing.trial("a_soak_that_cannot_be_is_refused", no_soak),
         image.trial("an_image_larger_than_memory_is_refused", too_large),
     ]
 }
@@ -82,6 +83,19 @@ fn no_log() -> Result<(), Failed> {
     let mut boot = boot();
     boot.env(KERNEL, &kernel).arg("--keep-log").arg(&directory);
     expect_refusal(&mut boot, "cannot write")
+}
+
+fn no_soak() -> Result<(), Failed> {
+    for soak in [
+        "", "64", "64,", "0,5", "257,5", "64,0", "64,3601", "-1,5", "64,1,2",
+    ] {
+        let soak = format!("--soak={soak}");
+        expect_refusal(boot().arg(soak), "1 to 256 clients and 1 to 3600 seconds")?;
+    }
+    expect_refusal(
+        boot().args(["--soak", "16,5", "--test", "one"]),
+        "cannot be used with",
+    )
 }
 
 fn too_large() -> Result<(), Failed> {

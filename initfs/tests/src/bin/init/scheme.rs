@@ -14,7 +14,7 @@ use rt::sync::Event;
 use rt::time::Instant;
 use syscall::error::ENODEV;
 
-use crate::{Broken, Outcome, expect, in_call};
+use crate::{Broken, Outcome, environment, expect, in_call, value};
 
 /// Small enough for the promises about limits to reach them.
 const LIMITS: [&str; 8] = [
@@ -30,7 +30,7 @@ const LIMITS: [&str; 8] = [
 /// Large enough for a signal to meet a call that waits for pages.
 const LARGE: [&str; 4] = ["--max-memory", "512", "--max-object", "64"];
 /// As much as the machine has, and more.
-const ALL: [&str; 6] = [
+pub const ALL: [&str; 6] = [
     "--max-memory",
     "65536",
     "--max-object",
@@ -38,6 +38,9 @@ const ALL: [&str; 6] = [
     "--keep-free",
     "32",
 ];
+/// How many clients soak, and for how many seconds, where the kernel's command line does not say
+/// (`soak=`).
+const SOAK: &str = "16,5";
 /// How long a promise may take. Emulation is slow, and slower where the host does other things.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -101,20 +104,28 @@ pub fn keep(promise: &Promise, record: bool) -> Outcome {
     } else {
         Some(Gemd::start(&[record, &LIMITS].concat())?)
     };
-    let test = Command::new("promise").argument(promise.name).spawn();
-    let test = test.map_err(in_call("start the test"))?;
-    let ended = wait(test)?;
+    let environment = environment();
+    let soak = value(&environment, "soak").unwrap_or(SOAK);
+    let test = Command::new("promise")
+        .argument(promise.name)
+        .argument(soak);
+    let test = test.spawn().map_err(in_call("start the test"))?;
+    let seconds = soak
+        .split(',')
+        .next_back()
+        .and_then(|text| text.parse().ok());
+    let ended = wait(test, PATIENCE + Duration::from_secs(seconds.unwrap_or(0)))?;
     expect("how the test ended", ended, Ended::Exited(0))?;
     gemd.map_or(Ok(()), |gemd| gemd.is_serving())
 }
 
 /// How the process ended; it is killed when it takes too long.
-fn wait(process: Process) -> Result<Ended, Broken> {
+fn wait(process: Process, patience: Duration) -> Result<Ended, Broken> {
     let process = Arc::new(process);
     let over = Arc::new(Event::new());
     let (watched, done) = (process.clone(), over.clone());
     let watch = rt::thread::spawn(move || {
-        if !done.wait_until(Instant::now().after(PATIENCE)) {
+        if !done.wait_until(Instant::now().after(patience)) {
             rt::say!("# time is up");
             let _ = watched.kill();
         }

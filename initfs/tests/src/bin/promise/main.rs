@@ -1,5 +1,5 @@
-//! Tests one promise of `gem-promises`, named by its argument. A broken one is a panic, and with
-//! this process all its puppets end.
+//! Tests one promise of `gem-promises`, named by its first argument. The second one says how long a
+//! soak is. A broken promise is a panic, and with this process all its puppets end.
 
 #![no_std]
 #![no_main]
@@ -16,10 +16,12 @@ use crate::world::Here;
 rt::entry!(main);
 
 fn main() -> u8 {
-    let name = rt::start::arguments().nth(1).unwrap_or_default();
+    let mut arguments = rt::start::arguments().skip(1);
+    let name = arguments.next().unwrap_or_default();
+    let soak = arguments.next().unwrap_or_default();
     let promise = gem().chain(BROKEN).find(|promise| promise.name == name);
     let promise = promise.unwrap_or_else(|| panic!("there is no promise {name}"));
-    let mut world = Here::new().expect("a scheme for links");
+    let mut world = Here::new(soak).expect("a scheme for links");
     gem_promises::check(promise, &mut world);
     0
 }

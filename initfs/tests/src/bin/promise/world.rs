@@ -7,17 +7,22 @@ use alloc::string::String;
 use alloc::vec;
 use core::time::Duration;
 
-use gem_promises::{Link, World};
+use gem_promises::{Link, Soak, World};
 use libredox::Fd;
 use libredox::flag::O_RDONLY;
 use rt::process::Command;
-use syscall::error::Result;
+use rt::time::Instant;
+use syscall::error::{EINVAL, Error, Result};
 
 use crate::link::{Puppet, Stage};
 
 /// This image.
 pub struct Here {
     stage: Rc<Stage>,
+    soak: Soak,
+    /// How long it goes on, and until when: once it has begun.
+    soak_time: Duration,
+    soak_end: Option<Instant>,
     /// A gemd of this world's own, which is told to leave by an order, whatever that says.
     server: Option<Puppet>,
 }
@@ -26,11 +31,22 @@ pub struct Here {
 const ARGUMENTS: [&str; 5] = ["--link", "--max-memory", "256", "--max-object", "32"];
 
 impl Here {
-    /// Without puppets.
-    pub fn new() -> Result<Self> {
-        let stage = Rc::new(Stage::new()?);
-        let server = None;
-        Ok(Self { stage, server })
+    /// Without puppets. `soak` is how many clients and seconds a soak has, `16,5` for example.
+    pub fn new(soak: &str) -> Result<Self> {
+        let (clients, seconds) = soak.split_once(',').ok_or(Error::new(EINVAL))?;
+        let soak = Soak {
+            clients: clients.parse().map_err(|_| Error::new(EINVAL))?,
+            // The kernel forgets files of clients that are killed at other times.
+            at_rest: true,
+        };
+        let seconds = seconds.parse().map_err(|_| Error::new(EINVAL))?;
+        Ok(Self {
+            stage: Rc::new(Stage::new()?),
+            soak,
+            soak_time: Duration::from_secs(seconds),
+            soak_end: None,
+            server: None,
+        })
     }
 }
 
@@ -47,6 +63,20 @@ impl World for Here {
 
     fn pause(&mut self) {
         rt::time::sleep(Duration::from_millis(1));
+    }
+
+    fn soak(&self) -> Soak {
+        self.soak
+    }
+
+    fn soaks_on(&mut self, killed: u32) -> bool {
+        let now = Instant::now();
+        let end = self.soak_end.get_or_insert(now.after(self.soak_time));
+        let goes_on = now < *end;
+        if !goes_on {
+            rt::say!("# {killed} clients have been killed");
+        }
+        goes_on
     }
 
     fn start_server(&mut self) {
