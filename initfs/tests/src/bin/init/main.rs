@@ -16,6 +16,7 @@ mod machine;
 mod pages;
 mod scheme;
 mod servers;
+mod shortage;
 mod smoke;
 mod userptr;
 
@@ -60,6 +61,7 @@ impl Any {
             machine::PROMISES,
             pages::PROMISES,
             servers::PROMISES,
+            shortage::PROMISES,
         ];
         let long = kills::PROMISES.iter().map(Self::Own);
         let own = own
