@@ -288,10 +288,6 @@ impl UserSource for MemfdPages {
     fn abandon(&mut self, ticket: Ticket) {
         self.user.abandon(ticket);
     }
-
-    fn discard(&mut self, _owner: Uid, space: SpaceFd) {
-        self.user.discard(space.into_raw());
-    }
 }
 
 impl PageSource for MemfdPages {

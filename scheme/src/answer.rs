@@ -3,6 +3,7 @@
 //! An [`Answer`] says everything that the kernel is told; whatever goes into the payload is there
 //! already when one is made. The only place where errors become negative numbers.
 
+use gem::units::Uid;
 use syscall::flag::EVENT_READ;
 use syscall::schemev2::{Cqe, CqeOpcode, NewFdFlags};
 
@@ -33,6 +34,10 @@ pub enum Answer {
     },
     /// It did not work, and nothing changed.
     Error(Errno),
+    /// The same, with fds in the request that nobody has taken out. The kernel closes them on the
+    /// thread that writes this answer, which is not to be the socket's: it is written in this
+    /// user's turn, elsewhere.
+    Unwanted(Errno, Uid),
 }
 
 impl Answer {
@@ -51,7 +56,9 @@ impl Answer {
                 };
                 (id.raw(), flags.bits())
             }
-            Self::Error(Errno(errno)) => (i64::from(errno).wrapping_neg() as u64, 0),
+            Self::Error(Errno(errno)) | Self::Unwanted(Errno(errno), _) => {
+                (i64::from(errno).wrapping_neg() as u64, 0)
+            }
         };
         Cqe {
             flags: CqeOpcode::RespondRegular as u8,

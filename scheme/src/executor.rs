@@ -25,6 +25,7 @@ use core::task::{Context, Poll, Waker};
 
 use gem::Device;
 use gem::units::{Pid, Uid};
+use gem::user::{Errand, UserSource};
 use slab::Slab;
 use spin::Mutex;
 use syscall::error::{ECANCELED, EMFILE, ENODEV};
@@ -191,6 +192,12 @@ impl<P: Platform + 'static> Executor<P> {
         turn(self.server.borrow_mut().device_mut())
     }
 
+    /// Has this done off the socket's thread, in this user's turn.
+    pub fn elsewhere(&mut self, owner: Uid, errand: Errand) {
+        let mut server = self.server.borrow_mut();
+        server.device_mut().source_mut().elsewhere(owner, errand);
+    }
+
     /// Whether the daemon was told to leave.
     pub fn is_leaving(&self) -> bool {
         self.server.borrow().is_leaving()
@@ -214,11 +221,11 @@ impl<P: Platform + 'static> Executor<P> {
     /// Answers the request, if that can be done now; else what it has to wait for.
     fn attempt(&mut self, request: &mut Request, answers: &mut Answers) -> Option<Stop> {
         // Before anything is begun for it.
-        if let Operation::SendFds { count, .. } = request.operation
+        if let Operation::SendFds { .. } = request.operation
             && let Err(errno) = self.may_wait(request.fd, request.caller, answers)
         {
-            self.server.borrow_mut().turn_away(request, count);
-            answers.push((request.tag, Answer::Error(errno)));
+            let answer = self.server.borrow_mut().turn_away(request.caller, errno);
+            answers.push((request.tag, answer));
             return None;
         }
         let attempt = self.server.borrow_mut().attempt(request);

@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem::size_of;
 
+use gem::user::Errand;
 use libredox::call;
 use redox_scheme::Socket;
 use redox_scheme::scheme::register_scheme_inner;
@@ -15,7 +16,7 @@ use syscall::error::{EAGAIN, EINTR, EMFILE};
 use syscall::flag::{CallFlags, F_SETFL, O_NONBLOCK, SchemeSocketCall};
 use syscall::schemev2::{Cqe, Sqe};
 
-use crate::answer::{self, Errno};
+use crate::answer::{self, Answer, Errno};
 use crate::executor::{Answers, Executor};
 use crate::observe::Observer;
 use crate::platform::Platform;
@@ -30,8 +31,9 @@ const LAST_TURNS: usize = 64;
 
 /// A scheme that clients can open, and the daemon's own file on it.
 pub struct Service<P: Platform, O = ()> {
-    socket: Socket,
+    /// Before the socket, because it goes first: what it has answered elsewhere is written by then.
     executor: Executor<P>,
+    socket: Socket,
     control: usize,
     /// Where requests are read to: used again every time, because to clear it is as much work as to
     /// answer a request.
@@ -80,8 +82,8 @@ impl<P: Platform + 'static, O: Observer> Service<P, O> {
         let control = socket.create_this_scheme_fd(0, control.raw() as usize, 0, 0)?;
         register_scheme_inner(&socket, name, root.raw() as usize)?;
         Ok(Self {
-            socket,
             executor: Executor::new(server),
+            socket,
             control,
             batch: Box::new([Sqe::default(); BATCH]),
             answers: Answers::new(),
@@ -157,15 +159,23 @@ impl<P: Platform + 'static, O: Observer> Service<P, O> {
             let answers = self.answers.iter();
             answers.for_each(|(tag, answer)| log::trace!("{tag:?}: {answer:?}"));
         }
+        let socket = self.socket.inner().raw();
         for (tag, answer) in self.answers.drain(..) {
-            self.cqes.push(answer.cqe(tag));
+            let cqe = answer.cqe(tag);
+            match answer {
+                Answer::Unwanted(_, owner) => {
+                    let errand = Errand::new(move || write(socket, &[cqe]));
+                    self.executor.elsewhere(owner, errand);
+                }
+                _ => self.cqes.push(cqe),
+            }
         }
         while let Some(fd) = self.executor.next_readable() {
             let told = answer::readable(fd);
             self.observer.answered(&told);
             self.cqes.push(told);
         }
-        write(self.socket.inner().raw(), &self.cqes);
+        write(socket, &self.cqes);
         self.cqes.clear();
     }
 

@@ -145,6 +145,10 @@ impl World for Here {
         Some(files.unwrap().count())
     }
 
+    fn senders(&self) -> (usize, u64) {
+        (3, 500)
+    }
+
     fn text(&mut self, path: &str) -> String {
         let mut observer = match self.observer.take() {
             Some(observer) => observer,

@@ -11,4 +11,4 @@ mod state;
 pub(crate) use state::{Registrar, User};
 
 pub use range::{RangeError, UserAddr, UserFault, UserRange, UserSet};
-pub use source::{SpaceFd, UserSource};
+pub use source::{Errand, SpaceFd, UserSource};

@@ -1,14 +1,17 @@
 //! Where clients' own pages come from: the part of the border with a platform that takes them over.
 
+use alloc::boxed::Box;
+use core::fmt;
+
 use super::{UserFault, UserRange, UserSet};
 use crate::pages::Ticket;
 use crate::units::Uid;
 
 /// An fd of the daemon's own that a client has sent as its address space. It can be anything: to
 /// find out is the platform's business, and so is closing it, which may block or, on the socket's
-/// thread, wait for that very thread. Given to [`UserSource::acquire`] or [`UserSource::discard`].
+/// thread, wait for that very thread. Given to [`UserSource::acquire`].
 #[derive(Debug, Eq, PartialEq)]
-#[must_use = "a space that is dropped stays open: give it to UserSource::discard"]
+#[must_use = "a space that is dropped stays open: give it to UserSource::acquire"]
 pub struct SpaceFd(usize);
 
 impl SpaceFd {
@@ -20,6 +23,28 @@ impl SpaceFd {
     /// The fd's number, for the platform to use and to close.
     pub const fn into_raw(self) -> usize {
         self.0
+    }
+}
+
+/// Something to be done off the socket's thread, because it can take for ever or wait for that
+/// very thread.
+pub struct Errand(Box<dyn FnOnce() + Send>);
+
+impl Errand {
+    /// Does this.
+    pub fn new(act: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(act))
+    }
+
+    /// Does it now.
+    pub fn run(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Errand")
     }
 }
 
@@ -45,8 +70,7 @@ pub trait UserSource {
         space: SpaceFd,
         range: UserRange,
     ) -> Result<Ticket, UserFault> {
-        let _ = range;
-        self.discard(owner, space);
+        let _ = (owner, space, range);
         Err(UserFault::Unsupported)
     }
 
@@ -65,9 +89,10 @@ pub trait UserSource {
         let _ = ticket;
     }
 
-    /// Closes a space that nothing was acquired from, or any other fd that a client has sent: off
-    /// the socket's thread, and in its sender's turn, for it can take for ever.
-    fn discard(&mut self, owner: Uid, space: SpaceFd) {
-        let _ = (owner, space);
+    /// Has this done by another thread, in this user's turn. A platform on which nothing can wait
+    /// for the socket's thread may do it at once.
+    fn elsewhere(&mut self, owner: Uid, errand: Errand) {
+        let _ = owner;
+        errand.run();
     }
 }

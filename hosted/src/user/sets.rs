@@ -111,13 +111,6 @@ impl UserSets {
         Ok(())
     }
 
-    /// Closes the daemon's file `space`.
-    pub(crate) fn discard(&self, space: usize) {
-        if let Some(kernel) = crate::kernel::installed() {
-            kernel.take_space(space);
-        }
-    }
-
     /// The outcome of an acquisition, once.
     pub(crate) fn acquired(&mut self, ticket: Ticket) -> Option<Result<Arc<Range>, UserFault>> {
         match self.pending.remove(&ticket)? {

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use gem::pages::{Extents, NotReady, PageRequest, PageSet, PageSource, PlatformError, Ticket};
 use gem::units::{PageCount, Uid, WindowAddr};
-use gem::user::{SpaceFd, UserFault, UserRange, UserSet, UserSource};
+use gem::user::{Errand, SpaceFd, UserFault, UserRange, UserSet, UserSource};
 use syscall::error::Result;
 
 use crate::books::{Books, Found, span_of};
@@ -78,7 +78,7 @@ impl Pages {
             self.link.orders.push(Order::Do(job));
         }
         for job in self.users.take_jobs() {
-            // Without a worker, none but to close an fd.
+            // Without a worker no client sends anything.
             if let Some(worker) = &self.user_worker {
                 worker.push(job);
             }
@@ -117,7 +117,6 @@ impl UserSource for Pages {
         range: UserRange,
     ) -> core::result::Result<Ticket, UserFault> {
         if self.user_worker.is_none() {
-            self.discard(owner, space);
             return Err(UserFault::Unsupported);
         }
         let ticket = self.users.acquire(owner, space.into_raw(), range);
@@ -134,8 +133,8 @@ impl UserSource for Pages {
         self.send();
     }
 
-    fn discard(&mut self, owner: Uid, space: SpaceFd) {
-        self.users.discard(owner, space.into_raw());
+    fn elsewhere(&mut self, owner: Uid, errand: Errand) {
+        self.users.elsewhere(owner, errand);
         self.send();
     }
 }

@@ -5,14 +5,13 @@
 //! abandoned: its pages stay charged until the platform reports that nothing of it is left, and
 //! whoever asked for it, and is not dead, has no answer before.
 //!
-//! Fds that anybody sends to any file of ours are taken out of the request at once, wanted or not.
-//! The kernel closes those that are left in a request on the thread that writes the answer; closing
-//! the last fd of an address space unmaps what is mapped there, and where that is something of
-//! ours, the thread would wait for itself.
+//! The kernel closes fds that are left in a request on the thread that writes the answer. Closing the
+//! last fd of an address space unmaps what is mapped there, and where that is something of ours,
+//! the socket's thread would wait for itself. So a request whose fds nobody wants is answered by
+//! another thread ([`Answer::Unwanted`]), however many they are; only a single one that is wanted
+//! comes into our own table of files, which is everybody's.
 
 use alloc::boxed::Box;
-use alloc::vec;
-use alloc::vec::Vec;
 
 use gem::pages::Ticket;
 use gem::units::{FakeOffset, Handle, PageCount, Pid, Uid};
@@ -31,9 +30,6 @@ use crate::sqe::{Request, Tag};
 /// Puts the fds that came with the request of this tag into the daemon's table, as many as there
 /// are places in the slice, and writes their numbers there.
 pub type Obtain = Box<dyn FnMut(Tag, &mut [usize]) -> Result<(), Errno>>;
-
-/// As many files as the kernel lets a process have, and thus send.
-const MOST_SENT: u64 = 1 << 16;
 
 /// What a request has the platform do.
 pub(super) struct Begun {
@@ -62,18 +58,21 @@ impl<P: Platform> Server<P> {
         if !self.device.source().takes_user_pages() {
             return Err(Errno(EOPNOTSUPP).into());
         }
-        let space = self.one_space(request, count)?;
-        let begun = self
-            .expects_space(request)
-            .and_then(|open| self.begin_taking(open, request.caller, word));
-        let begun = match begun {
-            Ok(begun) => begun,
-            Err(stop) => {
-                self.discard(request.caller, [space]);
-                return Err(stop);
+        let begun = self.expects_space(request).and_then(|open| match count {
+            1 => self.begin_taking(open, request.caller, word),
+            _ => Err(Errno(EINVAL).into()),
+        });
+        let (acquisition, range, owner) = match begun {
+            Err(Stop::Refused(errno)) => return Ok(self.turn_away(request.caller, errno)),
+            begun => begun?,
+        };
+        let space = match self.obtain(request.tag) {
+            Ok(space) => space,
+            Err(errno) => {
+                self.device.fail_userptr(acquisition);
+                return Ok(self.turn_away(request.caller, errno));
             }
         };
-        let (acquisition, range, owner) = begun;
         match self.device.source_mut().acquire(owner, space, range) {
             Ok(ticket) => {
                 let begun = Begun {
@@ -91,13 +90,13 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    /// The request would have to wait and may not.
-    pub fn turn_away(&mut self, request: &Request, count: u64) {
-        if self.device.source().takes_user_pages()
-            && let Ok(sent) = self.obtain(request.tag, count)
-        {
-            self.discard(request.caller, sent);
+    /// What is said to who has sent fds that nobody has taken out of the request. A sender that is
+    /// gone is nobody.
+    pub fn turn_away(&mut self, sender: Pid, errno: Errno) -> Answer {
+        if !self.device.source().takes_user_pages() {
+            return Answer::Error(errno);
         }
+        Answer::Unwanted(errno, self.user(sender).unwrap_or(Uid(u32::MAX)))
     }
 
     /// This request is to be answered with an errno. Whether it has begun something that is to be
@@ -288,33 +287,12 @@ impl<P: Platform> Server<P> {
         self.device.source_mut().abandon(ticket);
     }
 
-    /// The one fd that was sent. Any other number of them is refused, but obtained.
-    fn one_space(&mut self, request: &Request, count: u64) -> Result<SpaceFd, Stop> {
-        let mut sent = self.obtain(request.tag, count)?;
-        match sent.pop() {
-            Some(space) if sent.is_empty() => Ok(space),
-            space => {
-                self.discard(request.caller, sent.into_iter().chain(space));
-                // On a file that takes no fds at all that is the reason.
-                self.expects_space(request)?;
-                Err(Errno(EINVAL).into())
-            }
-        }
-    }
-
-    fn obtain(&mut self, tag: Tag, count: u64) -> Result<Vec<SpaceFd>, Stop> {
-        let count = usize::try_from(count.min(MOST_SENT)).map_err(|_| Errno(EINVAL))?;
+    /// Takes the one fd out of the request.
+    fn obtain(&mut self, tag: Tag) -> Result<SpaceFd, Errno> {
         let obtain = self.obtain.as_mut().ok_or(Errno(EOPNOTSUPP))?;
-        let mut numbers = vec![usize::MAX; count];
-        obtain(tag, &mut numbers)?;
-        Ok(numbers.into_iter().map(SpaceFd::new).collect())
-    }
-
-    fn discard(&mut self, sender: Pid, spaces: impl IntoIterator<Item = SpaceFd>) {
-        // A sender that is gone is nobody.
-        let owner = self.user(sender).unwrap_or(Uid(u32::MAX));
-        for space in spaces {
-            self.device.source_mut().discard(owner, space);
-        }
+        let mut number = [usize::MAX];
+        obtain(tag, &mut number)?;
+        let [number] = number;
+        Ok(SpaceFd::new(number))
     }
 }

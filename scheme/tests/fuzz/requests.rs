@@ -153,7 +153,9 @@ fn record(
         Some(Answer::File { id, .. }) => files.push(id),
         // The kernel looks at the low half only.
         Some(Answer::Value(value)) => assert!(!(-4095..0).contains(&(value as i32)), "an errno?"),
-        Some(Answer::Error(errno)) => assert!((1..4096).contains(&errno.0)),
+        Some(Answer::Error(errno) | Answer::Unwanted(errno, _)) => {
+            assert!((1..4096).contains(&errno.0))
+        }
         None => {
             // It waits, or nobody waits for it. Its payload is about to go: cancel it.
             let waiting = rig.executor.waiting();

@@ -42,7 +42,7 @@ pub struct World {
     pub takes_user_pages: bool,
     /// Fds that were obtained and not closed.
     pub fds: BTreeSet<usize>,
-    last_fd: usize,
+    pub last_fd: usize,
     /// What is being taken over, and what came of it.
     pub taking: BTreeMap<Ticket, Taking>,
     /// User sets that were handed out and not released.
@@ -236,8 +236,8 @@ impl UserSource for Pages {
         space: SpaceFd,
         range: UserRange,
     ) -> Result<Ticket, UserFault> {
-        self.discard(owner, space);
         let mut world = self.0.borrow_mut();
+        assert!(world.fds.remove(&space.into_raw()), "closed twice");
         if world.taking.len() >= 3 || world.failure().is_some() {
             return Err(UserFault::Busy);
         }
@@ -269,13 +269,6 @@ impl UserSource for Pages {
         taking.abandoned = true;
         taking.outcome = None;
         world.finished.retain(|&finished| finished != ticket);
-    }
-
-    fn discard(&mut self, _: Uid, space: SpaceFd) {
-        assert!(
-            self.0.borrow_mut().fds.remove(&space.into_raw()),
-            "closed twice"
-        );
     }
 }
 
@@ -405,7 +398,7 @@ impl Rig {
         match self.answer(tag).expect("an answer at once") {
             Answer::Value(value) => Ok(value),
             Answer::File { id, .. } => Ok(id.raw()),
-            Answer::Error(errno) => Err(errno.0),
+            Answer::Error(errno) | Answer::Unwanted(errno, _) => Err(errno.0),
         }
     }
 

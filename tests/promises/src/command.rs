@@ -173,6 +173,17 @@ pub enum Memory {
         /// What is said of it.
         word: u64,
     },
+    /// Sends so many copies of an fd, the same ones each time, to a file at once; the errno.
+    SendMany {
+        /// The file.
+        to: u64,
+        /// What is sent.
+        fd: u64,
+        /// How many.
+        copies: u64,
+        /// What is said of it.
+        word: u64,
+    },
     /// Has threads write to memory until they are told to rest.
     Hammer {
         /// Where.

@@ -121,6 +121,12 @@ pub trait World {
         None
     }
 
+    /// How many processes send files without end, and how many at a time: together more than a
+    /// table of files holds, where the server has one of the kernel's.
+    fn senders(&self) -> (usize, u64) {
+        (9, 8000)
+    }
+
     /// Starts a server, where there is none. Only [`restarts`] asks for it, and then there is none at
     /// first.
     fn start_server(&mut self) {

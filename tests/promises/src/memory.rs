@@ -6,6 +6,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::mem::{forget, take};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -23,6 +24,8 @@ use crate::puppet::{PAGE, Platform, READ_WRITE};
 
 /// What is registered, by its handle.
 static HELD: Mutex<BTreeMap<u32, Userptr>> = Mutex::new(BTreeMap::new());
+/// What is sent over and over.
+static COPIES: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 static HAMMER: Mutex<Option<Arc<Hammer>>> = Mutex::new(None);
 
 /// Does it; the result.
@@ -54,7 +57,7 @@ pub(crate) fn act(command: Memory, platform: &mut dyn Platform) -> Result<u64, i
         Memory::Live { node, pages } => live(node, pages).map(|()| 0),
         Memory::Space => platform.address_space().map(|fd| fd as u64),
         Memory::Send { to, fds, word } => {
-            let bytes: alloc::vec::Vec<u8> = fds
+            let bytes: Vec<u8> = fds
                 .iter()
                 .flat_map(|fd| (*fd as usize).to_ne_bytes())
                 .collect();
@@ -63,6 +66,12 @@ pub(crate) fn act(command: Memory, platform: &mut dyn Platform) -> Result<u64, i
             sent.map(|value| value as u64)
                 .map_err(|error| error.errno())
         }
+        Memory::SendMany {
+            to,
+            fd,
+            copies,
+            word,
+        } => send_many(to as usize, fd as usize, copies, word),
         Memory::Hammer {
             address,
             size,
@@ -70,6 +79,17 @@ pub(crate) fn act(command: Memory, platform: &mut dyn Platform) -> Result<u64, i
         } => hammer(address, size, threads, platform).map(|()| 0),
         Memory::Rest => rest(platform),
     }
+}
+
+fn send_many(to: usize, fd: usize, copies: u64, word: u64) -> Result<u64, i32> {
+    let mut all = COPIES.lock();
+    while (all.len() as u64) < copies {
+        all.push(libredox::call::dup(fd, []).map_err(|error| error.errno())?);
+    }
+    let bytes: Vec<u8> = all.iter().flat_map(|fd| fd.to_ne_bytes()).collect();
+    let flags = CallFlags::FD | CallFlags::FD_CLONE;
+    let sent = libredox::call::call_wo(to, &bytes, flags, &[word]);
+    Ok(sent.map_or_else(|error| error.errno() as u64, |_| 0))
 }
 
 fn allocate(size: usize, flags: u32) -> Result<u64, i32> {

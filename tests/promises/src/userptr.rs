@@ -34,6 +34,7 @@ promises![
     a_revoked_open_keeps_no_pages,
     memory_that_is_not_ordinary_is_refused_and_unharmed,
     what_is_sent_that_is_no_address_space_is_refused,
+    who_sends_files_without_end_keeps_nobody_from_registering,
     a_claim_is_for_what_was_taken_over_and_once,
     users_have_so_many_pages_and_ranges_and_no_more,
     six_thousand_pages_are_one_range,
@@ -476,6 +477,33 @@ fn what_is_sent_that_is_no_address_space_is_refused(world: &mut dyn World) {
     let handle = a.register(card, address, 2).unwrap();
     a.is_as_allocated(address, 2);
     a.release(handle);
+}
+
+fn who_sends_files_without_end_keeps_nobody_from_registering(world: &mut dyn World) {
+    let (senders, copies) = world.senders();
+    let sender = |world: &mut dyn World| {
+        let mut sender = Puppet::of_user(world, ALICE);
+        let (to, word) = (node(&mut sender), 0);
+        let fd = sender.memory(Memory::Space).unwrap();
+        let many = Memory::SendMany {
+            to,
+            fd,
+            copies,
+            word,
+        };
+        assert_eq!(sender.memory(many.clone()), Ok(EINVAL as u64));
+        sender.begin(Command::Memory(many));
+        sender
+    };
+    let senders: Vec<Puppet> = (0..senders).map(|_| sender(world)).collect();
+    let mut b = Puppet::of_user(world, BOB);
+    let (node, pages) = (node(&mut b), 1);
+    for _ in 0..10 {
+        b.memory(Memory::Live { node, pages }).unwrap();
+    }
+    for sender in senders {
+        sender.kill();
+    }
 }
 
 fn a_claim_is_for_what_was_taken_over_and_once(world: &mut dyn World) {

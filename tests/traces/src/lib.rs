@@ -104,6 +104,10 @@ pub const UNRECORDED: &[(&str, &str)] = &[
         OWN,
     ),
     ("a_process_that_ends_leaves_no_registration", OWN),
+    (
+        "who_sends_files_without_end_keeps_nobody_from_registering",
+        OWN,
+    ),
     ("a_revoked_open_keeps_no_pages", OWN),
     (
         "an_unmapping_takes_all_pages_back_and_tells_who_did_it",

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use gem::pages::{Extents, NotReady, PlatformError, Ticket};
 use gem::units::Uid;
-use gem::user::{UserFault, UserRange, UserSet};
+use gem::user::{Errand, UserFault, UserRange, UserSet};
 use syscall::error::ENOMEM;
 
 use super::acquire::Taken;
@@ -71,13 +71,8 @@ pub enum Job {
         /// To be reported, where somebody waits for it.
         ticket: Option<Ticket>,
     },
-    /// Close an fd.
-    Discard {
-        /// Whose it is.
-        owner: Uid,
-        /// Which.
-        space: usize,
-    },
+    /// Do something else that can take for ever.
+    Errand(Uid, Errand),
     /// Report this.
     Report(Uid, Ticket),
 }
@@ -229,9 +224,9 @@ impl Books {
         }
     }
 
-    /// Closes an fd from which nothing is to be taken.
-    pub fn discard(&mut self, owner: Uid, space: usize) {
-        self.jobs.push(Job::Discard { owner, space });
+    /// Has something done in this user's turn.
+    pub fn elsewhere(&mut self, owner: Uid, errand: Errand) {
+        self.jobs.push(Job::Errand(owner, errand));
     }
 
     /// Where the daemon has mapped a set.

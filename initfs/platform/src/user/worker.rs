@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use gem::pages::{Extent, Extents, Ticket};
 use gem::units::{PAGE_SIZE, Uid};
-use gem::user::UserFault;
+use gem::user::{Errand, UserFault};
 use syscall::error::EIO;
 
 use super::acquire::{Acquisition, Mover, Taken};
@@ -37,7 +37,7 @@ pub enum Task {
         left: Span,
         ticket: Option<Ticket>,
     },
-    Discard(usize),
+    Errand(Errand),
     Report(Ticket),
 }
 
@@ -87,7 +87,7 @@ impl Task {
                 };
                 (owner, task)
             }
-            Job::Discard { owner, space } => (owner, Self::Discard(space)),
+            Job::Errand(owner, errand) => (owner, Self::Errand(errand)),
             Job::Report(owner, ticket) => (owner, Self::Report(ticket)),
         }
     }
@@ -209,8 +209,8 @@ impl Worker {
                 }
                 None
             }
-            Task::Discard(space) => {
-                self.carefully(owner, |_| close(space));
+            Task::Errand(errand) => {
+                self.carefully(owner, |_| errand.run());
                 None
             }
             Task::Report(ticket) => {

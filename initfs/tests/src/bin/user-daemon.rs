@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use gem::pages::{NotReady, PageSource, Ticket};
 use gem::units::{PAGE_SIZE, PageCount, Uid};
-use gem::user::{SpaceFd, UserAddr, UserFault, UserRange, UserSet, UserSource};
+use gem::user::{Errand, SpaceFd, UserAddr, UserFault, UserRange, UserSet, UserSource};
 use initfs_tests::user::{
     ADD, DUP_OWN_SPACE, ECHO, LOCATE, READ, RELEASE, SET_OFFSET, TAKE, TAKE_AND_ABANDON, UNMAPPED,
 };
@@ -135,7 +135,7 @@ impl Daemon {
             Some(Opcode::CloseMsg) => {
                 let user = self.files.remove(&file).unwrap_or(Uid(0));
                 if let Some(space) = self.spaces.remove(&file) {
-                    self.pages.discard(user, SpaceFd::new(space.into_raw()));
+                    self.pages.elsewhere(user, Errand::new(move || drop(space)));
                 }
             }
             _ if wants_answer(sqe) => self.socket.answer(sqe.tag, invalid()),
