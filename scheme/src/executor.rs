@@ -40,6 +40,10 @@ use crate::sqe::{Message, Operation, Request, Tag};
 /// How many waiting requests go on before the socket has its turn again.
 const ROUND: usize = 32;
 
+/// How many waiting requests are looked at for each that is refused: whether their processes are
+/// alive, which means to ask the machine.
+const LOOKS: usize = 4;
+
 /// What a request came to.
 pub enum Step {
     /// The answer.
@@ -110,6 +114,8 @@ pub struct Executor<P: Platform> {
     /// How many requests of each user wait; never 0.
     by_user: BTreeMap<Uid, u32>,
     ready: Arc<Ready>,
+    /// How many requests have been looked at because another one might not wait.
+    looked: usize,
 }
 
 impl<P: Platform + 'static> Executor<P> {
@@ -123,6 +129,7 @@ impl<P: Platform + 'static> Executor<P> {
             by_file: BTreeSet::new(),
             by_user: BTreeMap::new(),
             ready: Arc::default(),
+            looked: 0,
         }
     }
 
@@ -271,7 +278,7 @@ impl<P: Platform + 'static> Executor<P> {
     fn may_wait(&mut self, fd: FdId, caller: Pid, answers: &mut Answers) -> Result<Uid, Errno> {
         let user = self.server.borrow_mut().user(caller)?;
         if !self.has_room(fd, user) {
-            self.bury(fd, answers);
+            self.bury(fd, user, answers);
             if !self.has_room(fd, user) {
                 return Err(Errno(EMFILE));
             }
@@ -288,19 +295,20 @@ impl<P: Platform + 'static> Executor<P> {
             && of_user < limits.waiting_per_uid
     }
 
-    /// Answers what waits on a file for processes that are gone. The kernel says nothing of them
-    /// as long as another process has the file.
-    fn bury(&mut self, fd: FdId, answers: &mut Answers) {
-        let is_dead = |key: &usize| {
-            let caller = self
-                .parked
-                .get(*key)
-                .map(|parked| parked.request.borrow().caller);
-            caller.is_some_and(|caller| self.server.borrow_mut().user(caller).is_err())
-        };
-        let dead: Vec<usize> = self.waiting_on(fd).filter(is_dead).collect();
-        for key in dead {
-            self.dismiss(key, Errno(ECANCELED), answers);
+    /// Answers what waits on a file for processes of this user that are gone. The kernel says nothing
+    /// of them as long as another process has the file. Only some are looked at, in turns: whoever
+    /// asks for what is refused, over and over, is not to keep us busy with that.
+    fn bury(&mut self, fd: FdId, user: Uid, answers: &mut Answers) {
+        let is_users = |key: &usize| self.parked.get(*key).is_some_and(|it| it.user == user);
+        let own: Vec<usize> = self.waiting_on(fd).filter(is_users).collect();
+        let turn = self.looked.checked_rem(own.len()).unwrap_or(0);
+        self.looked = self.looked.wrapping_add(LOOKS);
+        for &key in own.iter().cycle().skip(turn).take(LOOKS.min(own.len())) {
+            let parked = self.parked.get(key);
+            let caller = parked.map(|parked| parked.request.borrow().caller);
+            if caller.is_some_and(|caller| self.server.borrow_mut().user(caller).is_err()) {
+                self.dismiss(key, Errno(ECANCELED), answers);
+            }
         }
     }
 

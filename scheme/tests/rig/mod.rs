@@ -43,6 +43,8 @@ pub struct World {
     /// Fds that were obtained and not closed.
     pub fds: BTreeSet<usize>,
     pub last_fd: usize,
+    /// How often it was asked whose a process is.
+    pub identities: usize,
     /// What is being taken over, and what came of it.
     pub taking: BTreeMap<Ticket, Taking>,
     /// User sets that were handed out and not released.
@@ -278,6 +280,7 @@ impl Platform for Machine {
     type Pages = Pages;
 
     fn identity(&mut self, pid: Pid) -> Option<Identity> {
+        self.0.borrow_mut().identities += 1;
         if self.0.borrow_mut().failure().is_some() {
             return None;
         }

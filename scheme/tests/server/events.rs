@@ -166,6 +166,35 @@ fn the_dead_make_room_for_others_who_wait() {
 }
 
 #[test]
+fn a_request_too_many_costs_a_few_questions_however_many_wait() {
+    let (mut rig, root, alices) = stage();
+    set_limit(&mut rig, root, Limit::WaitingPerUid, 2000);
+    set_limit(&mut rig, root, Limit::WaitingPerOpen, 1000);
+    rig.events(ALICE, alices).unwrap();
+    let mut room = [0; RECORD_SIZE];
+    for number in 0..1000 {
+        // The last ones are of a process that dies.
+        let pid = if number < 990 { ALICE } else { ALICE_TOO };
+        let tag = rig.begin_read(pid, alices, &mut room, 0);
+        assert_eq!(rig.answer(tag), None);
+    }
+    let before = rig.world.borrow().identities;
+    for _ in 0..100 {
+        let refused = rig.begin_read(ALICE, alices, &mut room, 0);
+        assert_eq!(rig.answer(refused), errno(EMFILE));
+    }
+    let asked = rig.world.borrow().identities - before;
+    assert!(asked <= 100 * 10, "{asked}");
+    // They are found in the end.
+    rig.world.borrow_mut().users.remove(&ALICE_TOO);
+    let waits = (0..1000).any(|_| {
+        let tag = rig.begin_read(ALICE, alices, &mut room, 0);
+        rig.answer(tag).is_none()
+    });
+    assert!(waits);
+}
+
+#[test]
 fn a_limit_that_changes_is_told_to_all_opens_that_were_there() {
     let (mut rig, root, alices) = stage();
     let bobs = rig.open(BOB, "renderD128");
