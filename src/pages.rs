@@ -213,11 +213,14 @@ pub trait PageSource {
         Err(NotReady::Refused(PlatformError::NoSuchMemory))
     }
 
-    /// Ends the daemon's own access to the pages of a user set; when this returns there is none.
-    /// Whoever else maps them keeps them. `owner` is who they were taken over from. Cannot fail:
-    /// what the source cannot let go of it keeps out of everybody's reach.
-    fn release_user(&mut self, owner: Uid, set: UserSet) {
+    /// Ends the daemon's own access to the pages of a user set. Where there is none when this
+    /// returns, `None`; else a ticket that is reported as finished when there is none, and nobody
+    /// may be told before that the pages went back. Whoever else maps them keeps them. `owner` is
+    /// who they were taken over from. Cannot fail: what the source cannot let go of it keeps out of
+    /// everybody's reach.
+    fn release_user(&mut self, owner: Uid, set: UserSet) -> Option<Ticket> {
         let _ = (owner, set);
+        None
     }
 }
 

@@ -385,8 +385,9 @@ impl PageSource for MemfdPages {
         Ok(Extents::One(Extent { start, pages }))
     }
 
-    fn release_user(&mut self, owner: Uid, set: UserSet) {
+    fn release_user(&mut self, owner: Uid, set: UserSet) -> Option<Ticket> {
         self.user.release(owner, set.key());
+        None
     }
 }
 

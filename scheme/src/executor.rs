@@ -196,7 +196,10 @@ impl<P: Platform + 'static> Executor<P> {
     /// A turn with the memory manager, for whoever drives hardware. What it does wakes those who
     /// wait for it at the next [`Executor::run_ready`].
     pub fn with_device<T>(&mut self, turn: impl FnOnce(&mut Device<P::Pages>) -> T) -> T {
-        turn(self.server.borrow_mut().device_mut())
+        let mut server = self.server.borrow_mut();
+        let turned = turn(server.device_mut());
+        server.nobody_waits();
+        turned
     }
 
     /// Has this done off the socket's thread, in this user's turn.
@@ -249,6 +252,8 @@ impl<P: Platform + 'static> Executor<P> {
         let (tag, fd) = (request.tag, request.fd);
         let user = match self.may_wait(fd, request.caller, answers) {
             Ok(user) => user,
+            // It is done, and cannot be refused any more. Whoever is gone is nobody.
+            Err(_) if self.server.borrow().owes(tag) => Uid(u32::MAX),
             Err(errno) => {
                 self.server.borrow_mut().forget(tag);
                 return answers.push((tag, Answer::Error(errno)));
@@ -304,9 +309,19 @@ impl<P: Platform + 'static> Executor<P> {
         let turn = self.looked.checked_rem(own.len()).unwrap_or(0);
         self.looked = self.looked.wrapping_add(LOOKS);
         for &key in own.iter().cycle().skip(turn).take(LOOKS.min(own.len())) {
-            let parked = self.parked.get(key);
-            let caller = parked.map(|parked| parked.request.borrow().caller);
-            if caller.is_some_and(|caller| self.server.borrow_mut().user(caller).is_err()) {
+            let Some(parked) = self.parked.get(key) else {
+                continue;
+            };
+            let (tag, caller) = {
+                let request = parked.request.borrow();
+                (request.tag, request.caller)
+            };
+            // A process that ends waits for its pages, too.
+            let is_dead = {
+                let mut server = self.server.borrow_mut();
+                !server.owes(tag) && server.user(caller).is_err()
+            };
+            if is_dead {
                 self.dismiss(key, Errno(ECANCELED), answers);
             }
         }

@@ -24,6 +24,7 @@ mod user;
 mod vm;
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::mem::take;
 
 use crate::bindings::Bindings;
@@ -36,7 +37,7 @@ use crate::names::{NameMode, Names};
 use crate::object::{Backing, Holder, Object, ObjectFd};
 use crate::offsets::Offsets;
 use crate::open::{Magic, Node, Open, Owner};
-use crate::pages::PageSource;
+use crate::pages::{PageSource, Ticket};
 use crate::purgeable::Purgeable;
 use crate::slots::{Key, Slots};
 use crate::units::{Handle, Identity, PageCount, Uid};
@@ -94,6 +95,8 @@ pub struct Device<S, D = NoDriver> {
     board: Board,
     /// What the server has not been told.
     news: News,
+    /// Releases of clients' pages that go on, of which nobody has been told.
+    releases: Vec<Ticket>,
 }
 
 impl<S: PageSource, D: Driver> Device<S, D> {
@@ -125,6 +128,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             last_use: 0,
             board: Board::default(),
             news: News::default(),
+            releases: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@
 //! flushed, the daemon's access ends, and only then does whoever asked have an answer.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use super::{Device, Mapper};
 use crate::driver::Driver;
@@ -20,7 +21,7 @@ use crate::ids::OpenId;
 use crate::ledger::{Counted, LedgerError, Load};
 use crate::object::{Backing, Object};
 use crate::open::Unclaimed;
-use crate::pages::{Caching, PageSource};
+use crate::pages::{Caching, PageSource, Ticket};
 use crate::slots::Key;
 use crate::space::UserPages;
 use crate::units::{FakeOffset, Handle, PageCount, Pid, Uid, WindowAddr};
@@ -153,8 +154,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             _ => Err(set),
         });
         let Err(set) = taken else { return };
-        let owner = self.user_payer(key);
-        self.source.release_user(owner, set);
+        self.release_user(key, set);
         self.fail_userptr(acquisition);
     }
 
@@ -307,12 +307,22 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             return;
         }
         self.clear_bindings(key, None);
-        let owner = self.user_payer(key);
         let revoked = self.recounting(key, |device| device.user_mut(key).and_then(User::revoke));
         if let Some(set) = revoked {
-            self.source.release_user(owner, set);
+            self.release_user(key, set);
         }
         self.settle_user(key);
+    }
+
+    fn release_user(&mut self, key: Key, set: UserSet) {
+        let owner = self.user_payer(key);
+        self.releases.extend(self.source.release_user(owner, set));
+    }
+
+    /// The tickets of pages that were given back since the last call, as far as the daemon reaches
+    /// them yet: whoever took them back is not to be answered before they are finished.
+    pub fn take_releases(&mut self) -> Vec<Ticket> {
+        core::mem::take(&mut self.releases)
     }
 
     /// Tells the registrar that its pages were taken back, where it still has its handle.

@@ -10,7 +10,7 @@ use gem::units::{PageCount, Uid, WindowAddr};
 use gem::user::{Errand, SpaceFd, UserFault, UserRange, UserSet, UserSource};
 use syscall::error::Result;
 
-use crate::books::{Books, Found, span_of};
+use crate::books::{Books, Found, Span, span_of};
 use crate::memory;
 use crate::os::{Instant, Thread};
 use crate::shared;
@@ -119,7 +119,15 @@ impl UserSource for Pages {
         if self.user_worker.is_none() {
             return Err(UserFault::Unsupported);
         }
-        let ticket = self.users.acquire(owner, space.into_raw(), range);
+        let space = space.into_raw();
+        let Some(ticket) = self.users.acquire(owner, space, range) else {
+            let close = Errand::new(move || {
+                // Whatever it was, it is not ours any more.
+                let _ = libredox::call::close(space);
+            });
+            self.elsewhere(owner, close);
+            return Err(UserFault::NoMemory);
+        };
         self.send();
         Ok(ticket)
     }
@@ -211,9 +219,28 @@ impl PageSource for Pages {
         located
     }
 
-    /// From here on nobody knows where the pages are mapped; the worker unmaps them.
-    fn release_user(&mut self, _: Uid, set: UserSet) {
-        self.users.release(&set);
-        self.send();
+    /// Private pages are unmapped here, on the socket's thread, as long as they are few: nobody is
+    /// asked for that and nobody waited for (see [`Sharing`](user::grants::Sharing)). Others are the
+    /// worker's, because to let go of them can mean to wait.
+    fn release_user(&mut self, _: Uid, set: UserSet) -> Option<Ticket> {
+        match self.users.release(&set) {
+            user::books::Release::Nothing => None,
+            user::books::Release::Unmap(window) => {
+                let mut left = window.pages;
+                while left > 0 {
+                    let pages = user::acquire::last_step(window.first, left);
+                    left -= pages;
+                    let first = window.first + left;
+                    // SAFETY: the books have forgotten these pages.
+                    unsafe { memory::unmap(Span { first, pages }) };
+                }
+                self.users.unmapped(window);
+                None
+            }
+            user::books::Release::Wait(ticket) => {
+                self.send();
+                Some(ticket)
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! attempt either succeeds, changes nothing and says why, or changes nothing and says what it
 //! waits for; the executor repeats those from the start. Handlers are split by what they serve:
 //! `native` and `drm` for calls on nodes, `files` for what every file can do, `memory` for
-//! mappings, `userptr` for clients' own pages, `events` for what clients wait for, `rule` for what
+//! mappings, `userptr` for clients' own pages, `releases` for answers that wait until they are back, `events` for what clients wait for, `rule` for what
 //! root does, `text` for what people read and `lines` for what it says.
 
 mod drm;
@@ -13,6 +13,7 @@ mod files;
 mod lines;
 mod memory;
 mod native;
+mod releases;
 mod rule;
 mod text;
 mod userptr;
@@ -32,6 +33,7 @@ use crate::platform::Platform;
 use crate::sqe::{Operation, Request};
 pub use events::Happened;
 use events::{News, Watch};
+use releases::Releases;
 use text::{Listing, Text};
 use userptr::Begun;
 pub use userptr::Obtain;
@@ -147,6 +149,8 @@ pub struct Server<P: Platform> {
     taking: BTreeMap<u32, Begun>,
     /// Acquisitions that nobody waits for, and of which the platform has something yet.
     abandoned: BTreeMap<Ticket, gem::Acquisition>,
+    /// Answers that are to come when pages are back with their client.
+    releases: Releases,
     obtain: Option<Obtain>,
     leaving: bool,
 }
@@ -163,6 +167,7 @@ impl<P: Platform> Server<P> {
             waiting: 0,
             taking: BTreeMap::new(),
             abandoned: BTreeMap::new(),
+            releases: Releases::default(),
             obtain: None,
             leaving: false,
         }
@@ -195,6 +200,14 @@ impl<P: Platform> Server<P> {
 
     /// Does what the request asks, if it may and can be done now.
     pub fn attempt(&mut self, request: &mut Request) -> Reply {
+        if let Some(reply) = self.owed(request.tag) {
+            return reply;
+        }
+        let reply = self.attempt_now(request);
+        self.hold_back(request.tag, reply)
+    }
+
+    fn attempt_now(&mut self, request: &mut Request) -> Reply {
         if let Operation::SendFds { word, count } = request.operation {
             return self.on_sent(request, word, count);
         }
@@ -203,7 +216,7 @@ impl<P: Platform> Server<P> {
         };
         if !owned && claims(file, request.operation) {
             self.bind(request.fd, request.caller)?;
-            return self.attempt(request);
+            return self.attempt_now(request);
         }
         match *file {
             File::Node(NodeFile {
@@ -232,6 +245,7 @@ impl<P: Platform> Server<P> {
             Some(File::Object(object)) => self.device.close_object_fd(object),
             _ => {}
         }
+        self.nobody_waits();
     }
 
     fn on_node(&mut self, open: OpenId, rights: Rights, request: &mut Request) -> Reply {
@@ -285,7 +299,11 @@ impl<P: Platform> Server<P> {
                 let pages = self.device.source_mut();
                 self.platform.finished(pages, &mut self.news.finished);
                 self.settle_abandoned();
-                self.device.relieve()?;
+                self.settle_releases();
+                let relieved = self.device.relieve();
+                // The worker itself waits for this answer.
+                self.nobody_waits();
+                relieved?;
                 Ok(Answer::DONE)
             }
             Operation::Shutdown => {

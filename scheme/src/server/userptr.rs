@@ -99,9 +99,12 @@ impl<P: Platform> Server<P> {
         Answer::Unwanted(errno, self.user(sender).unwrap_or(Uid(u32::MAX)))
     }
 
-    /// This request is to be answered with an errno. Whether it has begun something that is to be
-    /// undone before: then it wakes up when that has happened.
+    /// This request is to be answered with an errno. Whether something is to be finished or undone
+    /// before: then it wakes up when that has happened.
     pub fn wind_up(&mut self, tag: Tag, errno: Errno) -> bool {
+        if self.owes(tag) {
+            return true;
+        }
         let Some(begun) = self.taking.get_mut(&tag.0) else {
             return false;
         };
@@ -114,6 +117,7 @@ impl<P: Platform> Server<P> {
 
     /// Nobody waits for this request any more. What it has begun and not finished is abandoned.
     pub fn forget(&mut self, tag: Tag) {
+        self.forget_owed(tag);
         if let Some(begun) = self.taking.remove(&tag.0)
             && begun.end.is_none()
         {
@@ -283,6 +287,7 @@ impl<P: Platform> Server<P> {
 
     fn abandon(&mut self, ticket: Ticket, acquisition: Acquisition) {
         self.device.forget_userptr(acquisition);
+        self.nobody_waits();
         self.abandoned.insert(ticket, acquisition);
         self.device.source_mut().abandon(ticket);
     }

@@ -49,6 +49,8 @@ pub struct World {
     pub taking: BTreeMap<Ticket, Taking>,
     /// User sets that were handed out and not released.
     pub user_sets: BTreeMap<u64, Uid>,
+    /// Whether it takes a worker to end the daemon's access to one.
+    pub releases_wait: bool,
     /// After how many more calls that can fail one does, and how.
     pub fails: Option<(usize, Failure)>,
     /// How every call fails that gives new pages, and where it is `Later` every one that says where
@@ -217,13 +219,19 @@ impl PageSource for Pages {
         Ok(WindowAddr::new((set.key() as usize) << 40).unwrap())
     }
 
-    fn release_user(&mut self, owner: Uid, set: UserSet) {
-        let released = self.0.borrow_mut().user_sets.remove(&set.key());
+    fn release_user(&mut self, owner: Uid, set: UserSet) -> Option<Ticket> {
+        let mut world = self.0.borrow_mut();
+        let released = world.user_sets.remove(&set.key());
         assert_eq!(
             released,
             Some(owner),
             "released twice, or for somebody else"
         );
+        world.releases_wait.then(|| {
+            let ticket = world.ticket();
+            world.begun.push(ticket);
+            ticket
+        })
     }
 }
 

@@ -22,9 +22,6 @@ pub trait Mover {
     /// How many pages of memory are left for everybody.
     fn room(&mut self) -> u64;
 
-    /// Reserves addresses for so many pages; the first page.
-    fn reserve(&mut self, pages: u64) -> Result<u64, UserFault>;
-
     /// Takes pages out of the client's address space. Also where it fails, the slot has what has
     /// been taken.
     fn take(
@@ -37,9 +34,9 @@ pub trait Mover {
     /// What the pages in a slot are.
     fn judge(&mut self, slot: Self::Slot) -> Result<Sharing, UserFault>;
 
-    /// Moves them to page `window`, which is reserved, or anywhere; where they are. Where it fails
-    /// they stay in the slot.
-    fn place(&mut self, slot: Self::Slot, window: Option<u64>) -> Result<u64, UserFault>;
+    /// Moves them to page `window` of the daemon's, where nothing is. Where it fails they stay in
+    /// the slot.
+    fn place(&mut self, slot: Self::Slot, window: u64) -> Result<(), UserFault>;
 
     /// Whether each page has a frame of its own. Does not fault on them.
     fn is_backed(&mut self, span: Span) -> bool;
@@ -52,9 +49,6 @@ pub trait Mover {
 
     /// Gives what is in a slot back to where it was.
     fn give_back(&mut self, slot: Self::Slot, space: usize, source: u64);
-
-    /// Gives up reserved addresses.
-    fn unreserve(&mut self, span: Span);
 }
 
 /// Pages that are the daemon's.
@@ -70,12 +64,11 @@ pub struct Taken {
 #[derive(Debug)]
 pub struct Acquisition {
     space: usize,
-    /// The first page of the client's, and how many.
+    /// The first page of the client's.
     source: u64,
-    pages: u64,
-    /// The first page of the daemon's, once it is known.
-    window: u64,
-    /// How many are there.
+    /// Where the pages go.
+    window: Span,
+    /// How many are there: the last ones.
     moved: u64,
     sharing: Sharing,
     stage: Stage,
@@ -90,13 +83,13 @@ enum Stage {
 }
 
 impl Acquisition {
-    /// Of `pages` pages from page `source` on. Nothing has been done yet.
-    pub fn new(space: usize, source: u64, pages: u64) -> Self {
+    /// Of as many pages from page `source` on as there are in `window`, where nothing is. Nothing
+    /// has been done yet.
+    pub fn new(space: usize, source: u64, window: Span) -> Self {
         Self {
             space,
             source,
-            pages,
-            window: 0,
+            window,
             moved: 0,
             sharing: Sharing::Private,
             stage: Stage::New,
@@ -125,40 +118,22 @@ impl Acquisition {
         match next {
             Ok(Stage::Taken) => {
                 self.stage = Stage::Taken;
-                let window = Span {
-                    first: self.window,
-                    pages: self.pages,
-                };
                 return Some(Ok(Taken {
-                    window,
+                    window: self.window,
                     sharing: self.sharing,
                 }));
             }
             Ok(stage) => self.stage = stage,
-            Err(fault) => self.fail(mover, fault),
+            Err(fault) => self.fail(fault),
         }
         None
     }
 
     /// Undoes it from now on, in turns, whatever has been done, and ends with `fault`.
-    pub fn fail(&mut self, mover: &mut impl Mover, fault: UserFault) {
-        if let Stage::Undoing(_) = self.stage {
-            return;
+    pub fn fail(&mut self, fault: UserFault) {
+        if !matches!(self.stage, Stage::Undoing(_)) {
+            self.stage = Stage::Undoing(fault);
         }
-        // Before what lies beside it goes, and others may come there.
-        if self.is_reserved() && self.window != 0 && self.moved < self.pages {
-            mover.unreserve(Span {
-                first: self.window + self.moved,
-                pages: self.pages - self.moved,
-            });
-        }
-        self.stage = Stage::Undoing(fault);
-    }
-
-    /// Whether the window was there before the first pages were. For a single step the kernel finds
-    /// a place for what there is.
-    fn is_reserved(&self) -> bool {
-        self.pages > STEP
     }
 
     fn begin(&mut self, mover: &mut impl Mover) -> Result<Stage, UserFault> {
@@ -166,38 +141,35 @@ impl Acquisition {
         if self.source < LOWEST {
             return Err(UserFault::Foreign);
         }
-        if self.is_reserved() {
-            self.window = mover.reserve(self.pages)?;
-            return Ok(Stage::Taking);
-        }
         self.take(mover)
     }
 
-    /// Takes the next pages, and sees to it that each has a frame of its own before the client maps
+    /// Takes the next pages, from the end on (see [`last_step`]), and sees to it that each has a frame of its own before the client maps
     /// it. The kernel would give it one then as well, but lose up to 16 copied frames each time
     /// (`Grant::borrow_fmap`: what is to be freed is queued, and the end of the queue forgotten);
     /// and where memory ran out it would leave pages mapped that nothing knows of.
     fn take(&mut self, mover: &mut impl Mover) -> Result<Stage, UserFault> {
-        let source = self.source + self.moved;
-        let pages = (self.pages - self.moved).min(STEP);
+        let left = self.window.pages - self.moved;
+        let pages = last_step(self.source, left);
+        let source = self.source + left - pages;
         // For frames of their own, and for page tables, without which the kernel panics.
         if mover.room() < pages {
             return Err(UserFault::NoMemory);
         }
         let (slot, taken) = mover.take(self.space, source, pages);
-        let window = self.is_reserved().then_some(self.window + self.moved);
-        let placed = taken
-            .and_then(|()| mover.judge(slot))
-            .and_then(|sharing| Ok((sharing, mover.place(slot, window)?)));
-        let (sharing, first) = match placed {
-            Ok(placed) => placed,
+        let first = self.window.first + left - pages;
+        let placed = taken.and_then(|()| mover.judge(slot)).and_then(|sharing| {
+            mover.place(slot, first)?;
+            Ok(sharing)
+        });
+        let sharing = match placed {
+            Ok(sharing) => sharing,
             Err(fault) => {
                 mover.give_back(slot, self.space, source);
                 return Err(fault);
             }
         };
         if self.moved == 0 {
-            self.window = first;
             self.sharing = sharing;
         }
         self.moved += pages;
@@ -209,7 +181,7 @@ impl Acquisition {
             Sharing::Shared if mover.is_backed(span) => {}
             Sharing::Shared => return Err(UserFault::Foreign),
         }
-        Ok(if self.moved < self.pages {
+        Ok(if self.moved < self.window.pages {
             Stage::Taking
         } else {
             Stage::Taken
@@ -217,18 +189,36 @@ impl Acquisition {
     }
 
     fn undo_step(&mut self, mover: &mut impl Mover) {
-        let pages = match self.moved % STEP {
-            0 => STEP,
-            rest => rest,
-        };
+        let pages = self.moved.min(STEP);
+        let before = self.window.pages - self.moved;
         self.moved -= pages;
-        let span = Span {
-            first: self.window + self.moved,
-            pages,
-        };
-        if let Some(slot) = mover.fetch(span) {
-            mover.give_back(slot, self.space, self.source + self.moved);
+        let first = self.window.first + before;
+        if let Some(slot) = mover.fetch(Span { first, pages }) {
+            mover.give_back(slot, self.space, self.source + before);
         }
+    }
+}
+
+/// How many of `pages` pages from page `first` on to unmap or move at once, at most [`STEP`], from the
+/// end on.
+///
+/// For every page that the kernel takes out of a page table it looks through the table from its
+/// beginning until it finds one that is there (`unmap_phys_inner`): in a full table, and going up
+/// from the beginning, 256 entries for each on average. So the end of a table goes first, while its
+/// beginning is there, and what is left at last is little.
+pub fn last_step(first: u64, pages: u64) -> u64 {
+    /// Pages to a page table.
+    const TABLE: u64 = 512;
+    /// How many are left for the last step in a table. Looking for those costs as much as a step.
+    const LITTLE: u64 = 64;
+    let last = first + pages - 1;
+    let in_table = pages.min(last % TABLE + 1);
+    if in_table > STEP + LITTLE {
+        STEP
+    } else if in_table > 2 * LITTLE {
+        in_table - LITTLE
+    } else {
+        in_table
     }
 }
 

@@ -8,13 +8,18 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use gem::pages::{Extents, NotReady, PlatformError, Ticket};
-use gem::units::Uid;
-use gem::user::{Errand, UserFault, UserRange, UserSet};
+use gem::units::{PageCount, Uid};
+use gem::user::{Errand, UserAddr, UserFault, UserRange, UserSet};
 use syscall::error::ENOMEM;
 
 use super::acquire::Taken;
 use super::grants::Sharing;
+use super::space::WINDOWS;
 use crate::books::Span;
+use crate::free_map::FreeMap;
+
+/// As many private pages are unmapped by whoever releases them: a tenth of a millisecond's work.
+const AT_ONCE: u64 = 512;
 
 /// Tickets from here on are of these books, those below of the page source's.
 const FIRST_TICKET: u64 = 1 << 63;
@@ -44,8 +49,10 @@ pub enum Job {
         owner: Uid,
         /// The fd on their address space.
         space: usize,
-        /// Which.
-        range: UserRange,
+        /// Where they are.
+        source: UserAddr,
+        /// Where they go, and how many there are.
+        window: Span,
         /// Undo it where this is set, also in the midst of it.
         cancel: Cancel,
         /// To be reported.
@@ -68,8 +75,8 @@ pub enum Job {
         owner: Uid,
         /// Which.
         taken: Taken,
-        /// To be reported, where somebody waits for it.
-        ticket: Option<Ticket>,
+        /// To be reported.
+        ticket: Ticket,
     },
     /// Do something else that can take for ever.
     Errand(Uid, Errand),
@@ -96,14 +103,22 @@ pub enum Done {
         /// Where they are, or the errno. Anything where it was cancelled.
         outcome: Result<Extents, i32>,
     },
-    /// [`Job::Release`] or [`Job::Report`].
+    /// [`Job::Release`].
+    Released {
+        /// As in the job.
+        ticket: Ticket,
+        /// Where nothing is now; `None` where something had to be left.
+        window: Option<Span>,
+    },
+    /// [`Job::Report`].
     Over(Ticket),
 }
 
 struct Acquiring {
     owner: Uid,
     cancel: Cancel,
-    range: UserRange,
+    pages: PageCount,
+    window: Span,
     state: State,
 }
 
@@ -132,18 +147,46 @@ enum Place {
     Failed(NotReady),
 }
 
+/// How a release goes on.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Release {
+    /// There was nothing to release.
+    Nothing,
+    /// These pages, which are private and of which the books know nothing any more, are to be unmapped,
+    /// and then given to [`Books::unmapped`].
+    Unmap(Span),
+    /// The worker is at it, and this is reported.
+    Wait(Ticket),
+}
+
 /// The books.
-#[derive(Default)]
 pub struct Books {
     acquiring: BTreeMap<Ticket, Acquiring>,
     /// By the first page of the daemon's mapping.
     sets: BTreeMap<u64, Set>,
-    /// Sets that nobody has any more, but whose pages are being looked for: whose, and what they
-    /// are.
-    leaving: BTreeMap<Ticket, (Uid, Taken)>,
+    /// Where nothing is of the daemon's addresses for clients' pages.
+    free: FreeMap,
     tickets: u64,
     jobs: Vec<Job>,
 }
+
+impl Default for Books {
+    fn default() -> Self {
+        let mut free = FreeMap::default();
+        // Behind the anchor.
+        free.put(WINDOWS.first + 1, WINDOWS.pages - 1, ALL);
+        Self {
+            acquiring: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            free,
+            tickets: 0,
+            jobs: Vec::new(),
+        }
+    }
+}
+
+/// Free places are joined wherever they touch.
+const ALL: (u64, u64) = (0, u64::MAX);
 
 impl Books {
     /// What there is to do now.
@@ -156,8 +199,14 @@ impl Books {
         Ticket(FIRST_TICKET | self.tickets)
     }
 
-    /// Begins to take over pages of the address space behind the fd `space`.
-    pub fn acquire(&mut self, owner: Uid, space: usize, range: UserRange) -> Ticket {
+    /// Begins to take over pages of the address space behind the fd `space`; `None` where there is no
+    /// place for them.
+    pub fn acquire(&mut self, owner: Uid, space: usize, range: UserRange) -> Option<Ticket> {
+        let pages = range.pages();
+        let window = Span {
+            first: self.free.take(pages.get())?,
+            pages: pages.get(),
+        };
         let ticket = self.new_ticket();
         let cancel = Cancel::default();
         self.acquiring.insert(
@@ -165,18 +214,20 @@ impl Books {
             Acquiring {
                 owner,
                 cancel: cancel.clone(),
-                range,
+                pages,
+                window,
                 state: State::Running,
             },
         );
         self.jobs.push(Job::Acquire {
             owner,
             space,
-            range,
+            source: range.start(),
+            window,
             cancel,
             ticket,
         });
-        ticket
+        Some(ticket)
     }
 
     /// What came of it, once.
@@ -196,7 +247,7 @@ impl Books {
                 place: Place::Unknown,
             };
             self.sets.insert(taken.window.first, set);
-            UserSet::new(taken.window.first, acquiring.range.pages())
+            UserSet::new(taken.window.first, acquiring.pages)
         }))
     }
 
@@ -272,27 +323,35 @@ impl Books {
         Err(NotReady::Wait(ticket))
     }
 
-    /// Lets go of a set. One that did not come from here is left alone.
-    pub fn release(&mut self, set: &UserSet) {
+    /// Lets go of a set. One that did not come from here is left alone. Whoever looks for its pages
+    /// yet finds something else or nothing, and is not listened to.
+    pub fn release(&mut self, set: &UserSet) -> Release {
         let Some(known) = self.sets.remove(&set.key()) else {
-            return;
+            return Release::Nothing;
         };
+        if let Place::Asked { cancel, .. } = &known.place {
+            cancel.set();
+        }
+        let window = span_of(set);
+        if known.sharing == Sharing::Private && window.pages <= AT_ONCE {
+            return Release::Unmap(window);
+        }
+        let ticket = self.new_ticket();
         let taken = Taken {
-            window: span_of(set),
+            window,
             sharing: known.sharing,
         };
-        let owner = known.owner;
-        if let Place::Asked { ticket, cancel } = known.place {
-            // The worker is at these pages.
-            cancel.set();
-            self.leaving.insert(ticket, (owner, taken));
-            return;
-        }
         self.jobs.push(Job::Release {
-            owner,
+            owner: known.owner,
             taken,
-            ticket: None,
+            ticket,
         });
+        Release::Wait(ticket)
+    }
+
+    /// Nothing is there any more.
+    pub fn unmapped(&mut self, window: Span) {
+        self.free.put(window.first, window.pages, ALL);
     }
 
     /// Takes in what the worker has done; the ticket that is finished by it.
@@ -300,19 +359,26 @@ impl Books {
         match done {
             Done::Acquired { ticket, outcome } => {
                 let acquiring = self.acquiring.get_mut(&ticket)?;
-                if let State::Abandoned = acquiring.state {
-                    let owner = acquiring.owner;
-                    self.acquiring.remove(&ticket);
-                    return match undo(owner, outcome, ticket) {
-                        // It would be reported at once.
-                        Job::Report(..) => Some(ticket),
-                        job => {
-                            self.jobs.push(job);
-                            None
-                        }
-                    };
+                let window = acquiring.window;
+                let job = match acquiring.state {
+                    State::Abandoned => Some(undo(acquiring.owner, outcome, ticket)),
+                    _ => {
+                        acquiring.state = State::Over(outcome);
+                        None
+                    }
+                };
+                if outcome.is_err() {
+                    self.unmapped(window);
                 }
-                acquiring.state = State::Over(outcome);
+                let Some(job) = job else {
+                    return Some(ticket);
+                };
+                self.acquiring.remove(&ticket);
+                // A report would come at once.
+                if !matches!(job, Job::Report(..)) {
+                    self.jobs.push(job);
+                    return None;
+                }
                 Some(ticket)
             }
             Done::Located {
@@ -320,18 +386,20 @@ impl Books {
                 ticket,
                 outcome,
             } => {
-                if let Some((owner, taken)) = self.leaving.remove(&ticket) {
-                    self.jobs.push(Job::Release {
-                        owner,
-                        taken,
-                        ticket: None,
-                    });
-                } else if let Some(set) = self.sets.get_mut(&taken.window.first) {
+                let is_asked = |set: &&mut Set| matches!(set.place, Place::Asked { ticket: asked, .. } if asked == ticket);
+                let set = self.sets.get_mut(&taken.window.first);
+                if let Some(set) = set.filter(is_asked) {
                     set.place = match outcome {
                         Ok(extents) => Place::Known(extents),
                         Err(ENOMEM) => Place::Failed(NotReady::OutOfMemory),
                         Err(_) => Place::Failed(NotReady::Refused(PlatformError::Failed)),
                     };
+                }
+                Some(ticket)
+            }
+            Done::Released { ticket, window } => {
+                if let Some(window) = window {
+                    self.unmapped(window);
                 }
                 Some(ticket)
             }
@@ -346,7 +414,7 @@ fn undo(owner: Uid, outcome: Result<Taken, UserFault>, ticket: Ticket) -> Job {
         Ok(taken) => Job::Release {
             owner,
             taken,
-            ticket: Some(ticket),
+            ticket,
         },
         Err(_) => Job::Report(owner, ticket),
     }

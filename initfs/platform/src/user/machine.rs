@@ -78,13 +78,6 @@ impl Mover for Machine {
             .map_or(0, |free| free.saturating_sub(promised))
     }
 
-    fn reserve(&mut self, pages: u64) -> core::result::Result<u64, UserFault> {
-        match self.memory.map(Kind::ORDINARY, pages) {
-            Ok(span) => Ok(span.first),
-            Err(_) => Err(UserFault::NoMemory),
-        }
-    }
-
     fn take(
         &mut self,
         space: usize,
@@ -100,7 +93,7 @@ impl Mover for Machine {
         grants::judge(&pieces, slot.pages())
     }
 
-    fn place(&mut self, slot: Slot, window: Option<u64>) -> core::result::Result<u64, UserFault> {
+    fn place(&mut self, slot: Slot, window: u64) -> core::result::Result<(), UserFault> {
         self.spaces
             .place(slot, window)
             .map_err(|error| match error.errno() {
@@ -130,10 +123,5 @@ impl Mover for Machine {
 
     fn give_back(&mut self, slot: Slot, space: usize, source: u64) {
         self.spaces.give_back(slot, space, source);
-    }
-
-    fn unreserve(&mut self, span: Span) {
-        // SAFETY: reserved above, and never used.
-        unsafe { memory::unmap(span) };
     }
 }

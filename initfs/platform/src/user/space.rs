@@ -20,7 +20,7 @@ use gem::user::UserFault;
 use libredox::Fd;
 use libredox::error::{Error, Result};
 use syscall::data::GrantDesc;
-use syscall::error::{EBADF, EBUSY, EINVAL, EIO, ENOMEM, EXDEV};
+use syscall::error::{EBADF, EBUSY, EEXIST, EINVAL, EIO, ENOMEM, EXDEV};
 use syscall::flag::{
     ADDRSPACE_OP_MMAP, ADDRSPACE_OP_MUNMAP, ADDRSPACE_OP_TRANSFER, CallFlags, MapFlags,
 };
@@ -39,6 +39,17 @@ pub const STEP: u64 = 256;
 const ANCHORS: [u64; 2] = [0x7e00_0000_0000, 0x7e00_4000_0000];
 const SLOT: u64 = STEP * PAGE_SIZE;
 const _: () = assert!(2 * SLOT == 512 * PAGE_SIZE);
+
+/// Where clients' pages are in the daemon's own address space. The first page of it is an anchor, too:
+/// with it the tables above are there to stay.
+pub const WINDOWS: Span = Span {
+    first: 0x6000_0000_0000 / PAGE_SIZE,
+    pages: (1 << 40) / PAGE_SIZE,
+};
+/// From here on the kernel maps in the daemon's address space what has no address, a client's
+/// payload at any time. It takes the smallest gap that will do, and that may be one between windows.
+const OTHERS: usize = 0x7000_0000_0000;
+const _: () = assert!((WINDOWS.first + WINDOWS.pages) * PAGE_SIZE <= OTHERS as u64);
 
 /// The first page that anything is taken from. The only other file of the kernel's proc scheme that
 /// can be mapped, a context's signal handlers, has something at the two pages before it.
@@ -81,17 +92,14 @@ impl Spaces {
         let thread = redox_cur_thrfd_v0();
         let own = Fd::new(libredox::call::dup(thread, "addrspace")?);
         let scratch = Fd::new(own.dup(b"empty")?);
-        for anchor in ANCHORS {
-            let flags = MapFlags::PROT_READ | MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
-            let words = [
-                ADDRSPACE_OP_MMAP,
-                usize::MAX,
-                0,
-                anchor as usize,
-                PAGE_SIZE as usize,
-                flags.bits(),
-            ];
-            write(&scratch, &words)?;
+        for place in ANCHORS {
+            anchor(&scratch, place)?;
+        }
+        write(&Fd::new(own.dup(b"mmap-min-addr")?), &[OTHERS])?;
+        match anchor(&own, WINDOWS.first * PAGE_SIZE) {
+            // Another thread's.
+            Err(error) if error.errno() == EEXIST => {}
+            anchored => anchored?,
         }
         Ok(Self { own, scratch })
     }
@@ -166,26 +174,22 @@ impl Spaces {
         }
     }
 
-    /// Moves a slot's pages into the daemon's address space, to page `window` or anywhere; the
-    /// page where they are. They replace what is there. Where it fails they stay in the slot.
+    /// Moves a slot's pages into the daemon's address space, to page `window`. Where it fails they
+    /// stay in the slot.
     ///
     /// # Errors
     ///
-    /// ENOMEM.
-    pub fn place(&self, slot: Slot, window: Option<u64>) -> Result<u64> {
-        let fixed = match window {
-            Some(_) => MapFlags::MAP_FIXED,
-            None => MapFlags::empty(),
-        };
-        let address = self.transfer(
+    /// ENOMEM; EEXIST where something is.
+    pub fn place(&self, slot: Slot, window: u64) -> Result<()> {
+        self.transfer(
             self.own.raw(),
             self.scratch.raw(),
             slot.address(),
-            window.unwrap_or(0) * PAGE_SIZE,
+            window * PAGE_SIZE,
             slot.pages,
-            MapFlags::PROT_READ | fixed,
-        )?;
-        Ok(address as u64 / PAGE_SIZE)
+            MapFlags::PROT_READ | MapFlags::MAP_FIXED_NOREPLACE,
+        )
+        .map(drop)
     }
 
     /// Moves pages out of the daemon's address space, at most [`STEP`], into a slot.
@@ -273,6 +277,20 @@ impl Spaces {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Maps a page, which takes no memory but that of its page tables, where nothing is.
+fn anchor(space: &Fd, place: u64) -> Result<()> {
+    let flags = MapFlags::PROT_READ | MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
+    let words = [
+        ADDRSPACE_OP_MMAP,
+        usize::MAX,
+        0,
+        place as usize,
+        PAGE_SIZE as usize,
+        flags.bits(),
+    ];
+    write(space, &words).map(drop)
 }
 
 /// A slot whose addresses are not those of `pages` pages from page `first` on.

@@ -9,7 +9,7 @@ use gem::units::{PAGE_SIZE, Uid};
 use gem::user::{Errand, UserFault};
 use syscall::error::EIO;
 
-use super::acquire::{Acquisition, Mover, Taken};
+use super::acquire::{Acquisition, Mover, Taken, last_step};
 use super::books::{Cancel, Done, Job};
 use super::grants::Sharing;
 use super::link::Link;
@@ -34,8 +34,10 @@ pub enum Task {
     },
     Release {
         taken: Taken,
-        left: Span,
-        ticket: Option<Ticket>,
+        /// How many pages are left, the first ones.
+        left: u64,
+        is_whole: bool,
+        ticket: Ticket,
     },
     Errand(Errand),
     Report(Ticket),
@@ -48,13 +50,13 @@ impl Task {
             Job::Acquire {
                 owner,
                 space,
-                range,
+                source,
+                window,
                 cancel,
                 ticket,
             } => {
-                let (source, pages) = (range.start().get() / PAGE_SIZE, range.pages().get());
                 let task = Self::Acquire {
-                    acquisition: Acquisition::new(space, source, pages),
+                    acquisition: Acquisition::new(space, source.get() / PAGE_SIZE, window),
                     cancel,
                     ticket,
                 };
@@ -82,7 +84,8 @@ impl Task {
             } => {
                 let task = Self::Release {
                     taken,
-                    left: taken.window,
+                    left: taken.window.pages,
+                    is_whole: true,
                     ticket,
                 };
                 (owner, task)
@@ -129,7 +132,7 @@ impl Worker {
                 ticket,
             } => {
                 if cancel.is_set() {
-                    acquisition.fail(&mut self.machine, UserFault::Busy);
+                    acquisition.fail(UserFault::Busy);
                 }
                 let outcome = acquisition.turn(&mut self.machine);
                 let over = match outcome {
@@ -184,30 +187,40 @@ impl Worker {
             Task::Release {
                 taken,
                 mut left,
+                mut is_whole,
                 ticket,
             } => {
-                let now = next_turn(&mut left);
-                match taken.sharing {
-                    // SAFETY: the books have forgotten these pages.
-                    Sharing::Private => unsafe { memory::unmap(now) },
-                    // What cannot be moved is never used again.
-                    Sharing::Shared => {
-                        if let Some(slot) = self.machine.fetch(now) {
-                            self.carefully(owner, |machine| machine.discard(slot));
-                        }
+                let pages = last_step(taken.window.first, left);
+                left -= pages;
+                let first = taken.window.first + left;
+                let now = Span { first, pages };
+                let slot = match taken.sharing {
+                    Sharing::Private => {
+                        // SAFETY: the books have forgotten these pages.
+                        unsafe { memory::unmap(now) };
+                        None
                     }
+                    Sharing::Shared => {
+                        let slot = self.machine.fetch(now);
+                        // What cannot be moved is never used again, nor is its place.
+                        is_whole &= slot.is_some();
+                        slot
+                    }
+                };
+                // Before what may take for ever: the pages are not the daemon's any more.
+                if left == 0 {
+                    let window = is_whole.then_some(taken.window);
+                    self.link.report(Done::Released { ticket, window });
                 }
-                if left.pages > 0 {
-                    return Some(Task::Release {
-                        taken,
-                        left,
-                        ticket,
-                    });
+                if let Some(slot) = slot {
+                    self.carefully(owner, |machine| machine.discard(slot));
                 }
-                if let Some(ticket) = ticket {
-                    self.link.report(Done::Over(ticket));
-                }
-                None
+                (left > 0).then_some(Task::Release {
+                    taken,
+                    left,
+                    is_whole,
+                    ticket,
+                })
             }
             Task::Errand(errand) => {
                 self.carefully(owner, |_| errand.run());

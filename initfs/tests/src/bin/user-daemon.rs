@@ -165,7 +165,10 @@ impl Daemon {
             }
             RELEASE => {
                 let set = self.sets.remove(&first).ok_or(Error::new(ENOENT))?;
-                self.pages.release_user(Uid(0), set);
+                if let Some(ticket) = self.pages.release_user(Uid(0), set) {
+                    self.waiting.insert(ticket, *sqe);
+                    return Ok(None);
+                }
                 Ok(Some(0))
             }
             LOCATE => self.locate(sqe, first, second),
@@ -230,7 +233,7 @@ impl Daemon {
                     Ok(Some(self.next_set as usize - 1))
                 }
                 (TAKE, Some(Err(fault))) => Err(errno(fault)),
-                (TAKE_AND_ABANDON, None) => Ok(Some(0)),
+                (TAKE_AND_ABANDON | RELEASE, None) => Ok(Some(0)),
                 (LOCATE, None) => self.locate(&sqe, sqe.args[4], sqe.args[5]),
                 _ => Err(Error::new(EIO)),
             };

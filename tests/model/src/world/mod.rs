@@ -199,7 +199,7 @@ impl PageSource for Shared {
         Ok(Extents::Many((0..set.pages().get()).map(page).collect()))
     }
 
-    fn release_user(&mut self, owner: Uid, set: UserSet) {
+    fn release_user(&mut self, owner: Uid, set: UserSet) -> Option<Ticket> {
         let mut world = self.0.borrow_mut();
         let released = world.user_sets.remove(&set.key());
         assert_eq!(
@@ -209,5 +209,6 @@ impl PageSource for Shared {
         );
         world.assert_unfound(set.key());
         world.deeds.push(Deed::Release(set.key()));
+        None
     }
 }

@@ -7,8 +7,8 @@ use super::*;
 struct Fake {
     /// The client's pages.
     client: BTreeMap<u64, Page>,
-    /// The daemon's; `None` where only the address is reserved.
-    daemon: BTreeMap<u64, Option<Page>>,
+    /// The daemon's.
+    daemon: BTreeMap<u64, Page>,
     slot: Vec<Page>,
     room: u64,
     steps: usize,
@@ -79,13 +79,6 @@ impl Mover for Fake {
         self.room
     }
 
-    fn reserve(&mut self, pages: u64) -> Result<u64, UserFault> {
-        self.step()?;
-        self.daemon
-            .extend((5000..5000 + pages).map(|page| (page, None)));
-        Ok(5000)
-    }
-
     fn take(&mut self, space: usize, source: u64, pages: u64) -> (usize, Result<(), UserFault>) {
         assert!(self.checked && space == SPACE && pages <= STEP);
         assert!(self.slot.is_empty(), "one at a time");
@@ -106,28 +99,21 @@ impl Mover for Fake {
         }
     }
 
-    fn place(&mut self, _: usize, window: Option<u64>) -> Result<u64, UserFault> {
+    fn place(&mut self, _: usize, window: u64) -> Result<(), UserFault> {
         self.step()?;
-        let first = window.unwrap_or(9000);
-        for (at, page) in (first..).zip(self.slot.drain(..)) {
-            let there = self.daemon.insert(at, Some(page));
-            assert_eq!(
-                there.is_some(),
-                window.is_some(),
-                "only reserved places are replaced"
-            );
+        for (at, page) in (window..).zip(self.slot.drain(..)) {
+            assert!(self.daemon.insert(at, page).is_none());
         }
-        Ok(first)
+        Ok(())
     }
 
     fn is_backed(&mut self, span: Span) -> bool {
         let mut pages = self.daemon.range(span.first..span.first + span.pages);
-        pages.all(|(_, page)| page.expect("a page").is_backed)
+        pages.all(|(_, page)| page.is_backed)
     }
 
     fn back(&mut self, span: Span) {
         for (_, page) in self.daemon.range_mut(span.first..span.first + span.pages) {
-            let page = page.as_mut().expect("a page");
             assert_eq!(
                 page.sharing,
                 Sharing::Private,
@@ -140,8 +126,7 @@ impl Mover for Fake {
     fn fetch(&mut self, span: Span) -> Option<usize> {
         assert!(self.slot.is_empty() && span.pages <= STEP);
         for page in span.first..span.first + span.pages {
-            self.slot
-                .push(self.daemon.remove(&page).flatten().expect("a page"));
+            self.slot.push(self.daemon.remove(&page).expect("a page"));
         }
         Some(self.slot.len())
     }
@@ -152,16 +137,17 @@ impl Mover for Fake {
             assert!(self.client.insert(at, page).is_none());
         }
     }
+}
 
-    fn unreserve(&mut self, span: Span) {
-        for page in span.first..span.first + span.pages {
-            assert_eq!(self.daemon.remove(&page), Some(None));
-        }
-    }
+const WINDOW: u64 = 5000;
+
+fn acquisition(pages: u64) -> Acquisition {
+    let first = WINDOW;
+    Acquisition::new(SPACE, SOURCE, Span { first, pages })
 }
 
 fn run(fake: &mut Fake, pages: u64) -> Result<Taken, UserFault> {
-    let mut acquisition = Acquisition::new(SPACE, SOURCE, pages);
+    let mut acquisition = acquisition(pages);
     for _ in 0..1000 {
         if let Some(outcome) = acquisition.turn(fake) {
             return outcome;
@@ -178,11 +164,14 @@ fn all_pages_arrive_in_order_each_with_a_frame_of_its_own() {
         for pages in SIZES {
             let mut fake = Fake::new(pages, sharing);
             let taken = run(&mut fake, pages).unwrap();
-            assert_eq!((taken.window.pages, taken.sharing), (pages, sharing));
+            let window = Span {
+                first: WINDOW,
+                pages,
+            };
+            assert_eq!((taken.window, taken.sharing), (window, sharing));
             assert!(fake.client.is_empty() && fake.slot.is_empty());
             for (content, (at, page)) in (0..).zip(&fake.daemon) {
-                let page = page.unwrap();
-                assert_eq!((*at, page.content), (taken.window.first + content, content));
+                assert_eq!((*at, page.content), (WINDOW + content, content));
                 assert!(page.is_backed);
             }
             assert_eq!(fake.daemon.len() as u64, pages);
@@ -247,13 +236,13 @@ fn it_can_be_stopped_between_any_two_turns() {
     for pages in SIZES {
         for turns in 0..20 {
             let mut fake = Fake::new(pages, Sharing::Private);
-            let mut acquisition = Acquisition::new(SPACE, SOURCE, pages);
+            let mut acquisition = acquisition(pages);
             for _ in 0..turns {
                 let _ = acquisition.turn(&mut fake);
             }
-            acquisition.fail(&mut fake, UserFault::Busy);
+            acquisition.fail(UserFault::Busy);
             // A second reason does not change the first.
-            acquisition.fail(&mut fake, UserFault::Failed);
+            acquisition.fail(UserFault::Failed);
             let outcome = (0..100).find_map(|_| acquisition.turn(&mut fake));
             assert_eq!(outcome, Some(Err(UserFault::Busy)));
             fake.expect_whole(pages);
@@ -264,7 +253,33 @@ fn it_can_be_stopped_between_any_two_turns() {
 #[test]
 fn what_signal_handlers_have_is_not_asked_for() {
     let mut fake = Fake::new(0, Sharing::Private);
-    let mut acquisition = Acquisition::new(SPACE, 1, 1);
+    let (first, pages) = (WINDOW, 1);
+    let mut acquisition = Acquisition::new(SPACE, 1, Span { first, pages });
     let outcome = (0..9).find_map(|_| acquisition.turn(&mut fake));
     assert_eq!(outcome, Some(Err(UserFault::Foreign)));
+}
+
+#[test]
+fn steps_go_from_the_end_and_leave_little_of_a_table_to_the_last() {
+    let steps = |first, mut left| {
+        let mut steps = Vec::new();
+        while left > 0 {
+            let pages = last_step(first, left);
+            assert!(pages > 0 && pages <= STEP.min(left));
+            left -= pages;
+            steps.push(pages);
+        }
+        steps
+    };
+    assert_eq!(steps(0, 1), [1]);
+    assert_eq!(steps(500, 128), [116, 12]);
+    assert_eq!(steps(512, 128), [128]);
+    assert_eq!(steps(512, 256), [192, 64]);
+    assert_eq!(steps(0, 1024), [256, 192, 64, 256, 192, 64]);
+    assert_eq!(steps(1000, 30), [6, 24]);
+    for first in 0..1024 {
+        for pages in 1..1200 {
+            steps(first, pages);
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! Promises of the platform about clients' own pages, with `user-daemon` as the daemon and this
-//! process as its client: what gemd builds userptr objects on.
+//! process as its client: what gemd builds userptr objects on. And one about gemd, which takes the
+//! kernel's count of frames.
 
 mod abuse;
+mod releases;
 mod taking;
 
 use core::ops::Deref;
@@ -23,7 +25,8 @@ use crate::{Broken, Outcome, Promise, expect, in_call};
 
 /// All of them.
 pub fn promises() -> impl Iterator<Item = &'static Promise> {
-    taking::PROMISES.iter().chain(abuse::PROMISES)
+    let of_platform = taking::PROMISES.iter().chain(abuse::PROMISES);
+    of_platform.chain(releases::PROMISES)
 }
 
 const ALL: MapFlags = MapFlags::PROT_READ.union(MapFlags::PROT_WRITE);
@@ -149,13 +152,13 @@ impl Drop for Daemon {
 }
 
 /// Memory of this process; unmapped when dropped.
-struct Memory {
-    address: usize,
-    pages: usize,
+pub struct Memory {
+    pub address: usize,
+    pub pages: usize,
 }
 
 impl Memory {
-    fn new(pages: usize) -> core::result::Result<Self, Broken> {
+    pub fn new(pages: usize) -> core::result::Result<Self, Broken> {
         let address = map_anonymous(pages * PAGE_SIZE).map_err(in_call("map memory"))?;
         Ok(Self { address, pages })
     }
@@ -179,7 +182,7 @@ impl Memory {
     }
 
     /// Writes to each page: its number and `seed`, added.
-    fn fill(&self, seed: u8) {
+    pub fn fill(&self, seed: u8) {
         for page in 0..self.pages {
             self.byte(page * PAGE_SIZE + 5)
                 .store(seed.wrapping_add(page as u8), SeqCst);
