@@ -281,7 +281,7 @@ impl<P: Platform + 'static> Executor<P> {
     /// user has enough, on the file or altogether. What others who have the same file wait for
     /// stands in nobody's way.
     fn may_wait(&mut self, fd: FdId, caller: Pid, answers: &mut Answers) -> Result<Uid, Errno> {
-        let user = self.server.borrow_mut().user(caller)?;
+        let user = self.server.borrow_mut().asker(fd, caller)?;
         if !self.has_room(fd, user) {
             self.bury(fd, user, answers);
             if !self.has_room(fd, user) {

@@ -355,6 +355,20 @@ impl<P: Platform> Server<P> {
         Ok(identity.uid)
     }
 
+    /// Whose request on this file it is, as [`Server::user`] says; of the process whose node it is
+    /// the server knows that already.
+    pub fn asker(&mut self, fd: FdId, caller: Pid) -> Result<Uid, Errno> {
+        if let Some(File::Node(NodeFile {
+            open: Some(open), ..
+        })) = self.files.get_mut(fd)
+            && let Some(owner) = self.device.identity(*open)
+            && owner.pid == caller
+        {
+            return Ok(owner.uid);
+        }
+        self.user(caller)
+    }
+
     fn identity(&mut self, caller: Pid) -> Result<Identity, Stop> {
         self.platform
             .identity(caller)
