@@ -2,14 +2,29 @@
 //! has no address of its own, handed out one after the other.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use spin::Mutex;
 
+/// A page that is always mapped, before the area that places are handed out from. For each page that
+/// the kernel takes out of a page table it looks for another one from the table's beginning on;
+/// and with one the tables stay for the next time.
+pub(super) const ANCHOR: usize = 0x6000_0000_0000;
+
 /// The area that places are handed out from.
-pub(super) const AREA: core::ops::Range<usize> = 0x6000_0000_0000..0x7000_0000_0000;
+pub(super) const AREA: core::ops::Range<usize> = ANCHOR + crate::PAGE_SIZE..0x7000_0000_0000;
+
+static IS_ANCHORED: AtomicBool = AtomicBool::new(false);
 
 /// Places in use, in order: address and size.
 static IN_USE: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+
+/// Has `map` map the anchor, where that has not been done.
+pub(super) fn anchor(map: impl FnOnce(usize)) {
+    if !IS_ANCHORED.swap(true, Relaxed) {
+        map(ANCHOR);
+    }
+}
 
 /// Reserves the lowest free place from `from` on.
 pub(super) fn reserve(from: usize, size: usize) -> Option<usize> {
