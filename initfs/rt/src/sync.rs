@@ -101,6 +101,8 @@ pub struct Queue<T> {
     items: Mutex<VecDeque<T>>,
     /// Counts what was ever pushed, so that a push between a look and a sleep is noticed.
     pushed: AtomicU32,
+    /// How many sleep, or are about to: who pushes for nobody need not ask the kernel.
+    sleepers: AtomicU32,
 }
 
 impl<T> Queue<T> {
@@ -109,14 +111,18 @@ impl<T> Queue<T> {
         Self {
             items: Mutex::new(VecDeque::new()),
             pushed: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
         }
     }
 
     /// Adds an item.
     pub fn push(&self, item: T) {
         self.items.lock().push_back(item);
-        self.pushed.fetch_add(1, Ordering::Release);
-        futex_wake(&self.pushed);
+        // Before the look: whoever is not seen there has not slept yet, and sees this.
+        self.pushed.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            futex_wake(&self.pushed);
+        }
     }
 
     /// The oldest item, if there is one.
@@ -131,8 +137,15 @@ impl<T> Queue<T> {
             if let Some(item) = self.try_pop() {
                 return item;
             }
-            futex_wait(&self.pushed, seen, None);
+            self.sleep(seen, None);
         }
+    }
+
+    /// Sleeps unless something was pushed since `seen`.
+    fn sleep(&self, seen: u32, deadline: Option<Instant>) {
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        futex_wait(&self.pushed, seen, deadline);
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// The oldest item; waits for one until `deadline`.
@@ -145,7 +158,7 @@ impl<T> Queue<T> {
             if Instant::now() >= deadline {
                 return None;
             }
-            futex_wait(&self.pushed, seen, Some(deadline));
+            self.sleep(seen, Some(deadline));
         }
     }
 }
