@@ -17,7 +17,7 @@ use crate::boot::{Run, Target};
 pub struct Bench {
     #[command(flatten)]
     target: Target,
-    /// Measure this row only
+    /// Measure only rows whose names begin like this
     #[arg(long, value_name = "NAME")]
     row: Option<String>,
 }
@@ -41,6 +41,17 @@ enum Aim {
     /// At most so many hundredths of what Linux takes.
     OfLinux(u64),
 }
+
+/// Rows that have another one beside them, of the kernel's own steps: what they begin with, and what
+/// they are. Their names go on with a number of pages, and those of the others with `-bare`.
+const BESIDE: [(&str, &str); 3] = [
+    ("userptr-alias", "register + release, aliased"),
+    ("userptr-exclusive", "register + release, not aliased"),
+    ("userptr-munmap", "munmap to return while held"),
+];
+const PAGES: [u32; 4] = [1, 16, 256, 4096];
+/// So many hundredths of the kernel's own steps are aimed for.
+const OF_BARE: u64 = 110;
 
 /// A bare ioctl: into the kernel and back.
 const IOCTL: u64 = 1_368;
@@ -144,18 +155,25 @@ impl Bench {
         })?;
         let figures = Figures::of(&ended.log);
         print!("\n{figures}");
-        let missing: Vec<_> = self.expected().filter(|&name| !figures.has(name)).collect();
+        let missing: Vec<_> = self
+            .expected()
+            .into_iter()
+            .filter(|name| !figures.has(name))
+            .collect();
         for name in &missing {
             println!("FAILED: no measurement of {name}");
         }
         Ok(ended.well && missing.is_empty())
     }
 
-    /// The rows that must be there.
-    fn expected(&self) -> impl Iterator<Item = &str> {
-        let all = ROWS.iter().map(|row| row.name);
-        let all = all.filter(|_| self.row.is_none());
-        all.chain(self.row.as_deref())
+    /// What the rows that must be there begin with.
+    fn expected(&self) -> Vec<String> {
+        if let Some(row) = &self.row {
+            return vec![row.clone()];
+        }
+        let alone = ROWS.iter().map(|row| row.name.to_owned());
+        let beside = beside().flat_map(|(_, _, pair)| pair);
+        alone.chain(beside).collect()
     }
 }
 
@@ -167,14 +185,41 @@ impl Figures {
         Self(log.iter().filter_map(|line| figure(line)).collect())
     }
 
+    /// Whether there is a row whose name begins like this.
     fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.0.keys().any(|row| row.starts_with(name))
     }
 
     /// What the row takes beyond the one without our server.
     fn own(&self, row: &Known) -> Option<u64> {
         let without = self.0.get(row.without?)?;
         Some(self.0.get(row.name)?.saturating_sub(*without))
+    }
+
+    /// The table of rows beside which there are the kernel's own steps, where any was measured.
+    fn write_beside(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let measured = beside().filter_map(|(title, pages, [name, bare])| {
+            Some((title, pages, *self.0.get(&name)?, *self.0.get(&bare)?))
+        });
+        for (index, (title, pages, here, bare)) in measured.enumerate() {
+            if index == 0 {
+                let aim = OF_BARE as f64 / 100.0;
+                writeln!(
+                    f,
+                    "\n| a client's own pages | pages | here | the kernel's own steps | ratio | at most {aim:.1} × |\n\
+                     |---|---:|---:|---:|---:|---|"
+                )?;
+            }
+            let ratio = here as f64 / bare as f64;
+            let reached = u128::from(here) * 100 <= u128::from(bare) * u128::from(OF_BARE);
+            let verdict = if reached { "reached" } else { "not reached" };
+            let [here, bare] = [here, bare].map(thousands);
+            writeln!(
+                f,
+                "| {title} | {pages} | {here} | {bare} | {ratio:.2} | {verdict} |"
+            )?;
+        }
+        Ok(())
     }
 
     fn is_reached(&self, row: &Known) -> Option<bool> {
@@ -186,6 +231,17 @@ impl Figures {
             }
         }
     }
+}
+
+/// What each row of [`BESIDE`] is, how many pages it has, and its name and that of the one beside it.
+fn beside() -> impl Iterator<Item = (&'static str, u32, [String; 2])> {
+    let row = |(name, title), pages| {
+        let name = format!("{name}-{pages}");
+        let bare = format!("{name}-bare");
+        (title, pages, [name, bare])
+    };
+    let all = BESIDE.into_iter();
+    all.flat_map(move |kind| PAGES.into_iter().map(move |pages| row(kind, pages)))
 }
 
 /// The name and median of a machine's line.
@@ -221,7 +277,11 @@ impl fmt::Display for Figures {
             let aim = row.aim.map(|aim| format!("{aim}{verdict}"));
             writeln!(f, " {} |", aim.unwrap_or_default())?;
         }
-        let known = |name: &str| ROWS.iter().any(|row| row.name == name);
+        self.write_beside(f)?;
+        let known = |name: &str| {
+            let mut pairs = beside().flat_map(|(_, _, pair)| pair);
+            ROWS.iter().any(|row| row.name == name) || pairs.any(|row| row == name)
+        };
         for (name, &here) in self.0.iter().filter(|(name, _)| !known(name)) {
             writeln!(f, "| {name} | {} | | | | |", thousands(here))?;
         }
@@ -290,6 +350,24 @@ mod tests {
             table.ends_with("| of-old | 1,234,567 | | | | |\n"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn rows_with_the_kernels_own_steps_beside_them_are_in_a_table_of_their_own() {
+        let lines = [
+            "bench userptr-alias-16 110 1",
+            "bench userptr-alias-16-bare 100 1",
+            "bench userptr-munmap-4096 1112 1",
+            "bench userptr-munmap-4096-bare 1010 1",
+            "bench userptr-alias-1 1 1",
+        ];
+        let table = figures(&lines).to_string();
+        assert!(
+            table.contains("| register + release, aliased | 16 | 110 | 100 | 1.10 | reached |")
+        );
+        let missed = "| munmap to return while held | 4096 | 1,112 | 1,010 | 1.10 | not reached |";
+        assert!(table.contains(missed), "{table}");
+        assert!(!table.contains("aliased | 1 |"), "nothing is beside it");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![no_std]
 
+pub mod bare;
 pub mod link;
 pub mod promises;
 pub mod user;

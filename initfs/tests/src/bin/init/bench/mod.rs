@@ -3,11 +3,12 @@
 //! meanwhile.
 //!
 //! A row is a function: it sets up its world, hands what is to be measured to the [`Meter`], and
-//! tears down; only what the meter is handed counts. To add one, write it in [`rows`] and put it
-//! into its list. What it is compared with is `cargo xtask bench`'s business.
+//! tears down; only what the meter is handed counts. To add one, write it in a module beside this one
+//! and put it into the list there. What it is compared with is `cargo xtask bench`'s business.
 
 mod many;
 mod rows;
+mod userptr;
 
 use alloc::vec::Vec;
 use core::arch::x86_64::_rdtsc;
@@ -25,12 +26,12 @@ struct Row {
     measure: fn(&Meter) -> Outcome,
 }
 
-/// Prints a line a row, `bench NAME MEDIAN MEAN`, for one row or for all where it is `all`. Exit
+/// Prints a line a row, `bench NAME MEDIAN MEAN`, for rows that begin with `name`, or `all`. Exit
 /// codes as of [`crate::main`].
 pub fn run(name: &str) -> u8 {
-    let wanted = |row: &&Row| name == "all" || name == row.name;
+    let wanted = |row: &&Row| name == "all" || row.name.starts_with(name);
     let mut complete = true;
-    let all = || rows::ROWS.iter().chain(many::ROWS);
+    let all = || rows::ROWS.iter().chain(many::ROWS).chain(userptr::ROWS);
     let mut rows = all().filter(wanted).peekable();
     if rows.peek().is_none() {
         say!("# there are these:");
@@ -38,7 +39,10 @@ pub fn run(name: &str) -> u8 {
         return 2;
     }
     for row in rows {
-        let meter = Meter { name: row.name };
+        let meter = Meter {
+            name: row.name,
+            rounds: ROUNDS,
+        };
         match (row.measure)(&meter) {
             Ok(()) => continue,
             Err(Broken::Call(what, error)) => say!("# {}: {what}: {error}", row.name),
@@ -52,9 +56,18 @@ pub fn run(name: &str) -> u8 {
 /// Measures one row.
 struct Meter {
     name: &'static str,
+    rounds: usize,
 }
 
 impl Meter {
+    /// The same, measured at most so many times: for what takes long.
+    fn at_most(&self, rounds: usize) -> Self {
+        Self {
+            name: self.name,
+            rounds: self.rounds.min(rounds),
+        }
+    }
+
     /// Measures `operation`, many times, one after the other. What it returns is dropped outside
     /// of what is measured.
     fn measure<T>(&self, mut operation: impl FnMut() -> Result<T, Broken>) -> Outcome {
@@ -68,11 +81,11 @@ impl Meter {
         mut prepare: impl FnMut() -> Result<P, Broken>,
         mut operation: impl FnMut(P) -> Result<T, Broken>,
     ) -> Outcome {
-        for _ in 0..ROUNDS / 10 {
+        for _ in 0..self.rounds / 10 {
             operation(prepare()?)?;
         }
-        let mut counts = Vec::with_capacity(ROUNDS);
-        for _ in 0..ROUNDS {
+        let mut counts = Vec::with_capacity(self.rounds);
+        for _ in 0..self.rounds {
             let prepared = prepare()?;
             let before = ticks();
             let left = operation(prepared);
@@ -80,9 +93,9 @@ impl Meter {
             left?;
         }
         counts.sort_unstable();
-        let median = counts[ROUNDS / 2];
+        let median = counts[self.rounds / 2];
         // Work that is put off until after the operation shows here, in later ones.
-        let mean = counts.iter().sum::<u64>() / ROUNDS as u64;
+        let mean = counts.iter().sum::<u64>() / self.rounds as u64;
         say!("bench {} {median} {mean}", self.name);
         Ok(())
     }

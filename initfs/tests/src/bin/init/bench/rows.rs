@@ -178,12 +178,12 @@ fn map_and_touch(buffer: &Buffer) -> Outcome {
     Ok(())
 }
 
-fn call(fd: usize, payload: &mut [u8], words: &[u64]) -> Outcome {
+pub fn call(fd: usize, payload: &mut [u8], words: &[u64]) -> Outcome {
     libredox::call::call_rw(fd, payload, CallFlags::empty(), words)
         .map(drop)
         .map_err(|error| Broken::Call("call", error.into()))
 }
 
-fn of_client(error: gem_client::Error) -> Broken {
+pub fn of_client(error: gem_client::Error) -> Broken {
     Broken::Call(error.action(), syscall::Error::new(error.errno()))
 }
