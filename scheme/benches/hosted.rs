@@ -6,6 +6,8 @@
 //! only make a batch slower. Both sides of a ratio are measured in one run, in turns, by a client
 //! process of their own each.
 
+mod userptr;
+
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -69,6 +71,22 @@ fn measure() {
             "{operation:<46} {bare:>10.0} {ours:>10.0} {:>7.2}",
             ours / bare
         );
+    }
+    for (operation, sizes) in userptr::OPERATIONS {
+        for pages in sizes {
+            let question = format!("{operation}, {pages} pages");
+            let mut figures = [Vec::new(), Vec::new()];
+            for _ in 0..10 {
+                for (process, figures) in [&mut bare, &mut ours].into_iter().zip(&mut figures) {
+                    figures.push(process.ask(&question));
+                }
+            }
+            let [bare, ours] = figures.map(lowest_decile);
+            println!(
+                "{question:<46} {bare:>10.0} {ours:>10.0} {:>7.2}",
+                ours / bare
+            );
+        }
     }
     drop(ours);
     let before = gemd.memory();
@@ -188,8 +206,19 @@ fn empty_operations() -> Operations {
                 munmap(black_box(at), SIZE).unwrap();
             }
         }),
-        other => panic!("no such operation: {other}"),
+        other => {
+            let (operation, pages) = of_userptr(other);
+            lowest_decile(userptr::bare(&fd, operation, pages))
+        }
     })
+}
+
+/// An operation on a client's own pages, and on how many.
+fn of_userptr(question: &str) -> (&str, usize) {
+    let parts = question.strip_suffix(" pages");
+    let parts = parts.and_then(|parts| parts.rsplit_once(", "));
+    let (operation, pages) = parts.expect("an operation");
+    (operation, pages.parse().expect("a number"))
 }
 
 fn gem_operations() -> Operations {
@@ -210,7 +239,10 @@ fn gem_operations() -> Operations {
                 time(|| call(&fd, &mut payload, [drm::GET_CAP, 0, 0]))
             }
             "map + unmap 64 KiB" => time(|| map(&fd, offset)),
-            other => panic!("no such operation: {other}"),
+            other => {
+                let (operation, pages) = of_userptr(other);
+                lowest_decile(userptr::ours(&card, operation, pages))
+            }
         }
     })
 }
