@@ -32,8 +32,9 @@ const TRIES: usize = 64;
 /// From where the pages are taken. Dropped before they are taken, it leaves nothing behind.
 pub(super) struct Source {
     address: usize,
-    size: usize,
     staged: bool,
+    /// How many bytes of it are aliases.
+    aliased: usize,
 }
 
 impl Source {
@@ -46,18 +47,18 @@ impl Source {
             unsafe { touch(range) };
             return Ok(Self {
                 address: range.address,
-                size: range.size,
                 staged: false,
+                aliased: 0,
             });
         }
         staging::anchor(map_anchor);
         let mut from = staging::AREA.start;
         for _ in 0..TRIES {
             let place = reserve(from, range.size).ok_or(Error::new(ACTION, EFAULT))?;
-            let staged = Self {
+            let mut staged = Self {
                 address: place,
-                size: range.size,
                 staged: true,
+                aliased: 0,
             };
             // SAFETY: by contract, and the place is reserved.
             match unsafe { staged.alias(range) } {
@@ -87,7 +88,7 @@ impl Source {
     /// # Safety
     ///
     /// As [`Source::new`], and nobody else uses this place.
-    unsafe fn alias(&self, range: Range) -> core::result::Result<(), i32> {
+    unsafe fn alias(&mut self, range: Range) -> core::result::Result<(), i32> {
         let how = MremapFlags::KEEP_OLD | MremapFlags::FIXED;
         let flags = how.bits() | READ_WRITE.bits();
         for page in (0..range.size).step_by(PAGE_SIZE) {
@@ -95,6 +96,7 @@ impl Source {
             // SAFETY: the old mapping stays; the new one comes where nothing is, or not at all.
             unsafe { syscall5(SYS_MREMAP, old, PAGE_SIZE, new, PAGE_SIZE, flags) }
                 .map_err(|error| error.errno)?;
+            self.aliased += PAGE_SIZE;
         }
         Ok(())
     }
@@ -103,9 +105,11 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         if self.staged {
-            // SAFETY: only aliases are here, and what is not mapped is none the worse. The kernel
-            // has chosen nothing so far up, and others of us have places of their own.
-            let _ = unsafe { syscall::funmap(self.address, self.size) };
+            if self.aliased > 0 {
+                // SAFETY: these are aliases. What lies behind them can be anybody's: the kernel
+                // takes the smallest gap that will do, also one between places of ours.
+                let _ = unsafe { syscall::funmap(self.address, self.aliased) };
+            }
             release(self.address);
         }
     }
