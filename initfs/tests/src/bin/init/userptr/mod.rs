@@ -1,6 +1,5 @@
 //! Promises of the platform about clients' own pages, with `user-daemon` as the daemon and this
-//! process as its client: what gemd builds userptr objects on. And one about gemd, which takes the
-//! kernel's count of frames.
+//! process as its client: what gemd builds userptr objects on.
 
 mod abuse;
 mod releases;

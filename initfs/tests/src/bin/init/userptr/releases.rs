@@ -1,47 +1,60 @@
-//! Promises about what gemd has let go of by the time that an unmapping returns.
+//! Promises about what the daemon has let go of by the time that it says so.
 
-use core::ptr::NonNull;
-
-use gem_client::{Card, Node, Register};
-use syscall::PAGE_SIZE;
+use initfs_tests::user::TAKE;
+use rt::process::Command;
+use rt::protocol::{Ended, FIRST_HANDED_FD};
 use syscall::error::EFAULT;
 
-use super::Memory;
-use crate::scheme::Gemd;
-use crate::{Broken, Outcome, Promise, expect, frames};
+use super::{Daemon, File, Memory};
+use crate::smoke::{self, number};
+use crate::{Outcome, Promise, expect, frames, in_call};
 
 /// All of them.
 pub const PROMISES: &[Promise] = &[Promise {
-    name: "an_unmapping_returns_when_the_servers_own_mapping_is_gone",
-    keep: unmap,
+    name: "pages_go_back_at_once_also_where_the_worker_waits_for_others",
+    keep: release,
 }];
 
 /// Frames that others may take meanwhile: the kernel's heap, and what runs on another processor.
 const OTHERS: u64 = 16;
+const PAGES: usize = 400;
 
-/// A frame is free when nobody maps it any more, the server neither: few pages are unmapped by its
-/// socket's thread, and many by its worker.
-fn unmap() -> Outcome {
-    let of_client =
-        |error: gem_client::Error| Broken::Call(error.action(), syscall::Error::new(error.errno()));
-    let _gemd = Gemd::start(&[])?;
-    let card = Card::open(Node::Primary).map_err(of_client)?;
-    for pages in [64, 400, 600, 3000] {
-        for _ in 0..5 {
-            let memory = Memory::new(pages)?;
-            memory.fill(1);
-            let base = NonNull::new(memory.address as *mut u8);
-            let base = base.ok_or(Broken::Call("find memory", syscall::Error::new(EFAULT)))?;
-            let bytes = NonNull::slice_from_raw_parts(base, pages * PAGE_SIZE);
-            // SAFETY: nobody has a reference to it, and it is not used once it is unmapped.
-            let userptr = unsafe { card.userptr(bytes, Register::new()) }.map_err(of_client)?;
-            let before = frames::free()?;
-            drop(memory);
-            let freed = frames::free()?.saturating_sub(before);
-            let all = freed + OTHERS >= pages as u64;
-            expect("whether all frames are free", (all, freed), (true, freed))?;
-            userptr.release().map_err(of_client)?;
-        }
+/// A frame is free when nobody maps it any more, the daemon neither. Its worker is closing the address
+/// space of a process that is dead but for this fd, with a mapping of a daemon that does not answer when
+/// it is told that it goes.
+fn release() -> Outcome {
+    let daemon = Daemon::start()?;
+    let memory = Memory::new(PAGES)?;
+    memory.fill(1);
+    let set = daemon.take(memory.address, PAGES)?;
+    daemon.map(set, memory.address, PAGES)?;
+    drop(memory);
+
+    let smoke = smoke::Daemon::start()?;
+    let file = File::open(1000)?;
+    let client = Command::new("smoke-client")
+        .argument("space")
+        .hand(file.raw(), FIRST_HANDED_FD);
+    let client = client.spawn().map_err(in_call("start a client"))?;
+    let ended = client.wait().map_err(in_call("wait for a client"))?;
+    expect("how the client ended", ended, Ended::Exited(0))?;
+    smoke.ask(&[number::KEEP_UNMAPPINGS])?;
+    let thread = rt::thread::spawn(move || {
+        let refused = file.call(&[TAKE, 0x6000_0000_0000, 1]);
+        assert_eq!(refused.map_err(|error| error.errno), Err(EFAULT));
+    });
+    let thread = thread.map_err(in_call("start a thread"))?;
+    while smoke.ask(&[number::WAITING])? == 0 {
+        let _ = syscall::sched_yield();
     }
-    Ok(())
+
+    let before = frames::free()?;
+    daemon.release(set)?;
+    let freed = frames::free()?.saturating_sub(before);
+    expect("unmappings that wait", smoke.ask(&[number::WAITING])?, 1)?;
+    let all = freed + OTHERS >= PAGES as u64;
+    expect("whether all frames are free", (all, freed), (true, freed))?;
+    smoke.ask(&[number::ANSWER_ALL])?;
+    thread.join();
+    daemon.is_well()
 }
