@@ -108,14 +108,13 @@ fn flink_open_and_close_among_ten(bencher: Bencher<'_, '_>, live: u32) {
 #[divan::bench(args = LIVE, sample_size = 1000, sample_count = 100)]
 fn map_and_unmap(bencher: Bencher<'_, '_>, live: u32) {
     let mut ready = with_offsets(live);
-    let mapper = gem::Mapper::Node(ready.open);
     let mut next = 0;
     bencher.bench_local(|| {
         next = (next + 7919) % live;
         let handle = Handle::new(next + 1).unwrap();
         let offset = ready.device.map_offset(ready.open, handle).unwrap().get();
-        let _ = black_box(ready.device.map(mapper, offset, PAGE, true));
-        ready.device.unmap(mapper, offset, PAGE);
+        let _ = black_box(ready.device.map(ready.open, offset, PAGE));
+        ready.device.unmap(ready.open, offset, PAGE);
     });
 }
 
@@ -126,10 +125,9 @@ fn close_with_everything_mapped(bencher: Bencher<'_, '_>, objects: u32) {
     bencher
         .with_inputs(|| {
             let mut ready = with_offsets(objects);
-            let mapper = gem::Mapper::Node(ready.open);
             for handle in handles(objects) {
                 let offset = ready.device.map_offset(ready.open, handle).unwrap().get();
-                ready.device.map(mapper, offset, PAGE, true).unwrap();
+                ready.device.map(ready.open, offset, PAGE).unwrap();
             }
             ready
         })

@@ -23,6 +23,7 @@ mod dumb;
 mod error;
 mod events;
 pub mod fair;
+mod fd_mappings;
 mod handles;
 mod ids;
 mod ledger;
@@ -41,8 +42,8 @@ mod usage;
 pub mod user;
 
 pub use device::{
-    Acquisition, Claim, Config, CreateInfo, Device, Dumb, MAX_USER_HANDLE, Mapper, News,
-    ObjectCursor, ObjectFdInfo, ObjectView, OpenStats, Purges, Sequence, Stats, Working,
+    Acquisition, Claim, Config, CreateInfo, Device, Dumb, MAX_USER_HANDLE, News, ObjectCursor,
+    ObjectFdInfo, ObjectView, OpenStats, Purges, Sequence, Stats, Working,
 };
 pub use driver::{Driver, NoDriver, ObjectInfo};
 pub use error::{Errno, Error};

@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 
 use hashbrown::HashMap;
 
+use crate::fd_mappings::FdMappings;
 use crate::ids::OpenId;
 use crate::ledger::{AccountKey, Load};
 use crate::pages::{Caching, Extent, PageSet};
@@ -303,8 +304,8 @@ impl Holders {
 pub(crate) struct ObjectFd {
     pub(crate) object: Key,
     pub(crate) rights: Rights,
-    /// Pages mapped through this fd.
-    pub(crate) mapped: PageCount,
+    /// What is mapped through this fd.
+    pub(crate) mapped: FdMappings,
     /// Through which open it was made; that open may be gone.
     pub(crate) maker: OpenId,
     /// Who pays for it.

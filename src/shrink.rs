@@ -3,6 +3,7 @@
 //! The ledger counts what collections hold, not what they once held: without this, a client could
 //! fill one, empty it and go on to the next, and nothing would count the room left behind.
 
+use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hash};
 
 use hashbrown::{HashMap, HashSet};
@@ -30,6 +31,13 @@ pub(crate) fn map<K: Eq + Hash, V, H: BuildHasher>(map: &mut HashMap<K, V, H>) {
 pub(crate) fn set<K: Eq + Hash, H: BuildHasher>(set: &mut HashSet<K, H>) {
     if is_worthwhile(set.len(), set.allocation_size() / size_of::<K>()) {
         set.shrink_to(set.len() * 2);
+    }
+}
+
+/// Shrinks a vector that has become much smaller than it was.
+pub(crate) fn vec<T>(vec: &mut Vec<T>) {
+    if is_worthwhile(vec.len(), vec.capacity()) {
+        vec.shrink_to(vec.len() * 2);
     }
 }
 

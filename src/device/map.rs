@@ -8,21 +8,12 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::ids::{ObjectFdId, OpenId};
 use crate::ledger::{AccountKey, Counted};
-use crate::object::Backing;
+use crate::object::{Backing, Object};
 use crate::pages::{PageSet, PageSource};
 use crate::shrink;
 use crate::slots::Key;
-use crate::units::{FakeOffset, Handle, PageCount, Pid, WindowAddr};
+use crate::units::{FakeOffset, Handle, Identity, PageCount, Pid, WindowAddr};
 use crate::user::UserSet;
-
-/// Through what something is mapped.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mapper {
-    /// A node, at fake offsets.
-    Node(OpenId),
-    /// An object fd, at byte offsets.
-    Object(ObjectFdId),
-}
 
 impl<S: PageSource, D: Driver> Device<S, D> {
     /// Where the object seems to lie in a node's file, in bytes. Made on demand, the same for
@@ -55,43 +46,68 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         Ok(offset)
     }
 
-    /// Where in the daemon's address space the pages are that are to be mapped from `offset` on.
-    /// They are charged before the page source is asked and counted when this succeeds.
+    /// Where in the daemon's address space the pages are that a node maps from the fake offset
+    /// `offset` on. They are charged to the open's user before the page source is asked, and counted
+    /// when this succeeds.
     ///
     /// # Errors
     ///
     /// [`Error::NoSuchOffset`] (EINVAL): no object begins there; [`Error::NotAllowed`] (EACCES): the
-    /// open has no handle on it; [`Error::ReadOnly`] (EACCES); [`Error::Range`] (EINVAL): empty,
-    /// misaligned, or past the end; [`Error::NotMappable`] (ENODEV); [`Error::Purged`] (EFAULT);
-    /// [`Error::Limit`] (EMFILE); what the page source says.
-    pub fn map(
+    /// open has no handle on it; [`Error::Range`] (EINVAL): empty, misaligned, or past the end;
+    /// [`Error::NotMappable`] (ENODEV); [`Error::Purged`] (EFAULT); [`Error::Limit`] (EMFILE); what
+    /// the page source says.
+    pub fn map(&mut self, open: OpenId, offset: u64, size: u64) -> Result<WindowAddr, Error> {
+        let range = Error::Range { offset, size };
+        let pages = some_pages(size).ok_or(range)?;
+        let key = self.mappable(open, offset)?;
+        if self.user(key).is_some() {
+            return Err(Error::NotMappable);
+        }
+        self.map_of_node(open, key, PageCount::ZERO, pages, range)
+    }
+
+    /// As [`Device::map`], through an object fd, at byte offsets. Whoever maps pays, whoever made the
+    /// fd: it may be in other hands.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::map`]; [`Error::NoSuchObjectFd`] (EBADF), [`Error::ReadOnly`] (EACCES).
+    pub fn map_fd(
         &mut self,
-        mapper: Mapper,
+        fd: ObjectFdId,
+        by: Identity,
         offset: u64,
         size: u64,
         write: bool,
     ) -> Result<WindowAddr, Error> {
         let range = Error::Range { offset, size };
-        let pages = PageCount::covering(size).filter(|pages| !pages.is_zero());
-        let pages = pages.ok_or(range)?;
-        let (key, first) = match mapper {
-            Mapper::Node(open) => (self.mappable(open, offset)?, PageCount::ZERO),
-            Mapper::Object(fd) => {
-                let state = self.object_fds.get(fd.0).ok_or(Error::NoSuchObjectFd)?;
-                if write && !state.rights.write {
-                    return Err(Error::ReadOnly);
-                }
-                (state.object, PageCount::exact(offset).ok_or(range)?)
-            }
-        };
-        if self.user(key).is_some() {
-            return Err(Error::NotMappable);
+        let pages = some_pages(size).ok_or(range)?;
+        let state = self.object_fds.get(fd.0).ok_or(Error::NoSuchObjectFd)?;
+        if write && !state.rights.write {
+            return Err(Error::ReadOnly);
         }
-        self.map_pages(mapper, key, first, pages, range)
+        let key = state.object;
+        let first = PageCount::exact(offset).ok_or(range)?;
+        self.check_range(key, first, pages, range)?;
+        let account = self.ledger.open_account(by.uid)?;
+        let window = self.charge_and_find(account, false, key, (first, pages), range);
+        if window.is_err() {
+            self.ledger.close_if_unused(account);
+            return window;
+        }
+        if let Some(object) = self.objects.get_mut(key) {
+            // The ledger's sums bound these.
+            object.mapped = object.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
+        }
+        if let Some(state) = self.object_fds.get_mut(fd.0) {
+            state.mapped.add(by.pid, account, pages);
+        }
+        self.reconsider(key);
+        window
     }
 
-    /// As [`Device::map`] through a node, for what this open has mapped already: any part of it, and
-    /// without a handle. A process that forks has its mappings made once more for its child,
+    /// As [`Device::map`], for what this open has mapped already: any part of it, and without a
+    /// handle. A process that forks has its mappings made once more for its child,
     /// whatever has become of them; but pages that a client has taken back are nothing of ours to
     /// map.
     ///
@@ -103,8 +119,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         self.active(open)?;
         let none = Error::NoSuchOffset(offset);
         let range = Error::Range { offset, size };
-        let pages = PageCount::covering(size).filter(|pages| !pages.is_zero());
-        let pages = pages.ok_or(range)?;
+        let pages = some_pages(size).ok_or(range)?;
         let place = FakeOffset::new(offset).ok_or(none)?;
         let key = self.offsets.containing(place).ok_or(none)?;
         let object = self.objects.get(key).ok_or(none)?;
@@ -113,30 +128,55 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
         let start = object.offset.map_or(0, FakeOffset::get);
         let first = PageCount::exact(offset.saturating_sub(start)).ok_or(range)?;
-        self.map_pages(Mapper::Node(open), key, first, pages, range)
+        self.map_of_node(open, key, first, pages, range)
     }
 
     /// Maps `pages` pages of an object from the page `first` on. `range` is the error where that is
     /// not inside it.
-    fn map_pages(
+    fn map_of_node(
         &mut self,
-        mapper: Mapper,
+        open: OpenId,
         key: Key,
         first: PageCount,
         pages: PageCount,
         range: Error,
     ) -> Result<WindowAddr, Error> {
+        let object = self.check_range(key, first, pages, range)?;
+        let another = object.holders.get(open).mapped.is_zero();
+        let account = self.account(open)?;
+        let window = self.charge_and_find(account, another, key, (first, pages), range)?;
+        self.count_pages(open, key, pages);
+        Ok(window)
+    }
+
+    /// The object, if that is inside it.
+    fn check_range(
+        &self,
+        key: Key,
+        first: PageCount,
+        pages: PageCount,
+        range: Error,
+    ) -> Result<&Object, Error> {
         let object = self.objects.get(key).ok_or(range)?;
         let end = first.checked_add(pages).ok_or(range)?;
         if end > object.pages() {
             return Err(range);
         }
+        Ok(object)
+    }
+
+    /// Where pages of an object are in the daemon's address space, charged to this account: what is
+    /// too much is refused before the page source is asked.
+    fn charge_and_find(
+        &mut self,
+        account: AccountKey,
+        another: bool,
+        key: Key,
+        (first, pages): (PageCount, PageCount),
+        range: Error,
+    ) -> Result<WindowAddr, Error> {
+        let object = self.objects.get(key).ok_or(range)?;
         let set = mapped_set(&object.backing)?;
-        let account = self.payer(mapper)?;
-        let another = match mapper {
-            Mapper::Node(open) => object.holders.get(open).mapped.is_zero(),
-            Mapper::Object(_) => false,
-        };
         self.ledger.charge_mapped(account, pages, another)?;
         let window = match set {
             MappedSet::Own(set) => {
@@ -146,39 +186,46 @@ impl<S: PageSource, D: Driver> Device<S, D> {
             MappedSet::User(set) => self.source.user_window(set),
         };
         let window = window.map_err(Error::from);
-        match window.and_then(|window| window.checked_add(first).ok_or(range)) {
-            Ok(address) => {
-                self.count_pages(mapper, key, pages);
-                Ok(address)
-            }
-            Err(error) => {
-                self.ledger.refund_mapped(account, pages, another);
-                Err(error)
-            }
+        let window = window.and_then(|window| window.checked_add(first).ok_or(range));
+        if window.is_err() {
+            self.ledger.refund_mapped(account, pages, another);
         }
+        window
     }
 
-    /// `size` bytes from `offset` on are mapped no more. Any numbers will do: what was not counted
-    /// is not uncounted.
-    pub fn unmap(&mut self, mapper: Mapper, offset: u64, size: u64) {
-        self.unmap_by(mapper, offset, size, None);
+    /// `size` bytes from the fake offset `offset` on are mapped through a node no more. Any numbers
+    /// will do: what was not counted is not uncounted.
+    pub fn unmap(&mut self, open: OpenId, offset: u64, size: u64) {
+        self.unmap_by(open, offset, size, None);
     }
 
     /// As [`Device::unmap`]; where a client's own pages are taken back by it, the client is told
     /// that it was this process that did it.
-    pub fn unmap_by(&mut self, mapper: Mapper, offset: u64, size: u64, by: Option<Pid>) {
+    pub fn unmap_by(&mut self, open: OpenId, offset: u64, size: u64, by: Option<Pid>) {
+        let key = FakeOffset::new(offset).and_then(|offset| self.offsets.containing(offset));
+        if let (Some(pages), Some(key)) = (PageCount::covering(size), key) {
+            self.uncount_node_pages(open, key, pages, by);
+        }
+    }
+
+    /// `size` bytes are mapped through an object fd no more. Those of the process `by`, as far as it
+    /// has mapped so many; the kernel does not always know whose they were.
+    pub fn unmap_fd(&mut self, fd: ObjectFdId, size: u64, by: Pid) {
         let Some(pages) = PageCount::covering(size) else {
             return;
         };
-        match mapper {
-            Mapper::Node(open) => {
-                let offset = FakeOffset::new(offset);
-                if let Some(key) = offset.and_then(|offset| self.offsets.containing(offset)) {
-                    self.uncount_node_pages(open, key, pages, by);
-                }
-            }
-            Mapper::Object(fd) => self.uncount_fd_pages(fd, pages),
+        let Some(state) = self.object_fds.get_mut(fd.0) else {
+            return;
+        };
+        let key = state.object;
+        let ledger = &mut self.ledger;
+        let refund = |account, pages| ledger.refund_mapped(account, pages, false);
+        let uncounted = state.mapped.take(by, pages, refund);
+        // The fd itself keeps the object alive.
+        if let Some(object) = self.objects.get_mut(key) {
+            object.mapped = object.mapped.saturating_sub(uncounted);
         }
+        self.reconsider(key);
     }
 
     /// Copies bytes of the object, from `offset` on, and returns how many: fewer at the end, none
@@ -239,38 +286,18 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
     }
 
-    /// The account that pays for what is mapped through this.
-    fn payer(&self, mapper: Mapper) -> Result<AccountKey, Error> {
-        match mapper {
-            Mapper::Node(open) => self.account(open),
-            Mapper::Object(fd) => {
-                let state = self.object_fds.get(fd.0);
-                Ok(state.ok_or(Error::NoSuchObjectFd)?.account)
-            }
-        }
-    }
-
-    pub(super) fn count_pages(&mut self, mapper: Mapper, key: Key, pages: PageCount) {
+    pub(super) fn count_pages(&mut self, open: OpenId, key: Key, pages: PageCount) {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
         // The ledger's sums bound these.
         object.mapped = object.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
         self.reconsider(key);
-        match mapper {
-            Mapper::Node(open) => {
-                self.update_holder(open, key, |holder| {
-                    holder.mapped = holder.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
-                });
-                if let Some(state) = self.opens.get_mut(open.0) {
-                    state.mapped.insert(key);
-                }
-            }
-            Mapper::Object(fd) => {
-                if let Some(state) = self.object_fds.get_mut(fd.0) {
-                    state.mapped = state.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
-                }
-            }
+        self.update_holder(open, key, |holder| {
+            holder.mapped = holder.mapped.checked_add(pages).unwrap_or(PageCount::MAX);
+        });
+        if let Some(state) = self.opens.get_mut(open.0) {
+            state.mapped.insert(key);
         }
     }
 
@@ -328,21 +355,11 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         let by_another = by.is_some_and(|by| by != user.registrar.pid);
         !by_another || left < user.pages
     }
+}
 
-    fn uncount_fd_pages(&mut self, fd: ObjectFdId, pages: PageCount) {
-        let Some(state) = self.object_fds.get_mut(fd.0) else {
-            return;
-        };
-        let pages = pages.min(state.mapped);
-        state.mapped = state.mapped.saturating_sub(pages);
-        self.ledger.refund_mapped(state.account, pages, false);
-        // The fd itself keeps the object alive.
-        let key = state.object;
-        if let Some(object) = self.objects.get_mut(key) {
-            object.mapped = object.mapped.saturating_sub(pages);
-        }
-        self.reconsider(key);
-    }
+/// The pages that so many bytes cover, if any.
+fn some_pages(size: u64) -> Option<PageCount> {
+    PageCount::covering(size).filter(|pages| !pages.is_zero())
 }
 
 /// Pages that a client can map, or has.

@@ -46,7 +46,6 @@ use crate::usage::Usage;
 pub use advise::Purges;
 pub use create::{CreateInfo, Dumb};
 pub use look::{ObjectCursor, ObjectView, OpenStats, Stats};
-pub use map::Mapper;
 pub use share::ObjectFdInfo;
 use tell::Use;
 pub use tell::{News, Working};

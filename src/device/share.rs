@@ -8,6 +8,7 @@
 use super::Device;
 use crate::driver::Driver;
 use crate::error::Error;
+use crate::fd_mappings::FdMappings;
 use crate::ids::{ObjectFdId, OpenId};
 use crate::ledger::{Counted, LedgerError};
 use crate::object::{ObjectFd, Rights};
@@ -145,13 +146,14 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
         if let Some(object) = self.objects.get_mut(state.object) {
             object.fds -= 1;
-            object.mapped = object.mapped.saturating_sub(state.mapped);
+            object.mapped = object.mapped.saturating_sub(state.mapped.sum());
         }
         self.reconsider(state.object);
         self.leave(state.object, state.account);
         self.end_if_unused(state.object);
-        self.ledger
-            .refund_mapped(state.account, state.mapped, false);
+        for (account, pages) in state.mapped.by_account() {
+            self.ledger.refund_mapped(account, pages, false);
+        }
         self.ledger.refund(state.account, Counted::ObjectFds, 1);
     }
 
@@ -174,7 +176,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         let fd = ObjectFd {
             object: key,
             rights,
-            mapped: PageCount::ZERO,
+            mapped: FdMappings::default(),
             maker: open,
             account,
         };

@@ -210,14 +210,14 @@ fn a_closed_open_and_a_closed_fd_are_never_anything_again() {
     let before = counts(&device);
     device.close(old);
     device.close_object_fd(fd);
-    device.unmap(Mapper::Node(old), FakeOffset::BASE, u64::MAX);
-    device.unmap(Mapper::Object(fd), 0, u64::MAX);
+    device.unmap(old, FakeOffset::BASE, u64::MAX);
+    device.unmap_fd(fd, u64::MAX, Pid(1));
     assert_eq!(counts(&device), before);
     assert_eq!(device.size(old, handle), Err(Error::NoSuchOpen));
     assert_eq!(device.close_handle(old, handle), Err(Error::NoSuchOpen));
     assert_eq!(device.read(fd, 0, &mut [0]), Err(Error::NoSuchObjectFd));
     assert_eq!(device.import(new, fd), Err(Error::NoSuchObjectFd));
-    let mapped = device.map(Mapper::Object(fd), 0, PAGE_SIZE, false);
+    let mapped = device.map_fd(fd, identity(1), 0, PAGE_SIZE, false);
     assert_eq!(mapped, Err(Error::NoSuchObjectFd));
     assert_eq!(device.identity(old), None);
     assert_eq!(device.node(old), None);
@@ -258,9 +258,9 @@ fn pages_that_nobody_could_write_to_come_back_as_such() {
             assert_eq!(device.write(fd, 0, &[1; 8]), Ok(8));
         },
         |device, _, _, fd| {
-            let mapper = Mapper::Object(fd);
-            device.map(mapper, 0, PAGE_SIZE, false).unwrap();
-            device.unmap(mapper, 0, PAGE_SIZE);
+            let by = identity(1);
+            device.map_fd(fd, by, 0, PAGE_SIZE, true).unwrap();
+            device.unmap_fd(fd, PAGE_SIZE, by.pid);
         },
     ];
     for what in uses {
@@ -283,9 +283,9 @@ fn closing_releases_whatever_is_left() {
         let handle = create(&mut device, open, size % 3 + 1);
         let offset = device.map_offset(open, handle).unwrap().get();
         for _ in 0..3 {
-            device.map(Mapper::Node(open), offset, 1, true).unwrap();
+            device.map(open, offset, 1).unwrap();
         }
-        device.unmap(Mapper::Node(open), offset, 1);
+        device.unmap(open, offset, 1);
         device.flink(open, handle).unwrap();
     }
     device.magic(open).unwrap();
@@ -386,7 +386,7 @@ fn tearing_down_ends_everything() {
         let handle = create(&mut device, open, 1);
         device.export(open, handle, WRITE).unwrap();
         let offset = device.map_offset(open, handle).unwrap().get();
-        device.map(Mapper::Node(open), offset, 1, true).unwrap();
+        device.map(open, offset, 1).unwrap();
     }
     let (source, _) = device.tear_down();
     assert!(source.0.borrow().bytes.is_empty());

@@ -13,7 +13,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::{Device, Mapper};
+use super::Device;
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::handles::Reserved;
@@ -249,7 +249,7 @@ impl<S: PageSource, D: Driver> Device<S, D> {
         }
         let window = self.source.user_window(set)?;
         self.ledger.count_mapped(registrar.account, pages);
-        self.count_pages(Mapper::Node(open), key, pages);
+        self.count_pages(open, key, pages);
         if let Some(user) = self.user_mut(key) {
             user.hold();
         }

@@ -118,24 +118,29 @@ impl Ledger {
 
     /// One more open of this uid; opens its account if that is the first.
     pub(crate) fn charge_open(&mut self, uid: Uid) -> Result<AccountKey, LedgerError> {
+        let key = self.open_account(uid)?;
+        let charged = self.charge(key, Counted::Opens);
+        self.close_if_unused(key);
+        charged.map(|()| key)
+    }
+
+    /// The account of this uid, for something that is about to be charged to it: see
+    /// [`Ledger::close_if_unused`].
+    pub(crate) fn open_account(&mut self, uid: Uid) -> Result<AccountKey, LedgerError> {
+        if let Some(&key) = self.by_uid.get(&uid) {
+            return Ok(AccountKey(key));
+        }
         let limit = self.limits.opens_per_uid;
         let refused = LedgerError::Count(uid, Counted::Opens, limit);
-        let key = match self.by_uid.get(&uid) {
-            Some(&key) => key,
-            None => {
-                let account = Account::new(uid);
-                let key = self.accounts.insert(account).map_err(|_| refused)?;
-                self.by_uid.insert(uid, key);
-                key
-            }
-        };
-        match self.charge(AccountKey(key), Counted::Opens) {
-            Ok(()) => Ok(AccountKey(key)),
-            Err(error) => {
-                self.close_if_empty(key);
-                Err(error)
-            }
-        }
+        let account = Account::new(uid);
+        let key = self.accounts.insert(account).map_err(|_| refused)?;
+        self.by_uid.insert(uid, key);
+        Ok(AccountKey(key))
+    }
+
+    /// Closes an account to which nothing is charged.
+    pub(crate) fn close_if_unused(&mut self, key: AccountKey) {
+        self.close_if_empty(key.0);
     }
 
     /// Whether there may be one more of these.

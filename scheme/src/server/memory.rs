@@ -4,7 +4,7 @@
 //! at by whoever called (a node's) or are the object fd's own (in the device).
 
 use gem::units::{FakeOffset, Pid};
-use gem::{Error, Mapper, ObjectFdId, OpenId};
+use gem::{Error, ObjectFdId, OpenId};
 use syscall::error::EINVAL;
 
 use super::{Reply, Server};
@@ -17,10 +17,19 @@ use crate::platform::Platform;
 const COPY: usize = 1 << 20;
 
 impl<P: Platform> Server<P> {
-    /// Where in the daemon's address space the kernel finds the pages to map. Counted when
-    /// answered; the kernel tells of every unmapping, and at the latest closes the file.
-    pub(super) fn map(&mut self, mapper: Mapper, offset: u64, size: u64, write: bool) -> Reply {
-        let window = self.device.map(mapper, offset, size, write)?;
+    /// Through an object fd, for whoever maps it. Where in the daemon's address space the kernel
+    /// finds the pages to map. Counted when answered; the kernel tells of every unmapping, and at the
+    /// latest closes the file.
+    pub(super) fn map_object(
+        &mut self,
+        object: ObjectFdId,
+        caller: Pid,
+        offset: u64,
+        size: u64,
+        write: bool,
+    ) -> Reply {
+        let by = self.identity(caller)?;
+        let window = self.device.map_fd(object, by, offset, size, write)?;
         Ok(Answer::Value(window.get() as u64))
     }
 
@@ -32,12 +41,11 @@ impl<P: Platform> Server<P> {
         caller: Pid,
         offset: u64,
         size: u64,
-        write: bool,
         again: bool,
     ) -> Reply {
         let is_user = FakeOffset::new(offset).is_some_and(FakeOffset::is_user);
         let mapped = match (is_user, again) {
-            (false, _) => self.device.map(Mapper::Node(open), offset, size, write),
+            (false, _) => self.device.map(open, offset, size),
             (true, false) => self.device.map_userptr(open, caller, offset, size),
             // It completes no registration.
             (true, true) => self.device.map_again(open, offset, size),
@@ -53,8 +61,15 @@ impl<P: Platform> Server<P> {
 
     /// Never refused: the kernel has unmapped already and only tells. When this is answered,
     /// nothing of ours reaches the pages of a client's own that were among them.
-    pub(super) fn unmap(&mut self, mapper: Mapper, offset: u64, size: u64, by: Pid) -> Reply {
-        self.device.unmap_by(mapper, offset, size, Some(by));
+    pub(super) fn unmap_node(&mut self, open: OpenId, by: Pid, offset: u64, size: u64) -> Reply {
+        self.device.unmap_by(open, offset, size, Some(by));
+        Ok(Answer::DONE)
+    }
+
+    /// The same, of an object fd. Nobody is asked who that is: whoever could say may be waiting for
+    /// this, having ended the process whose mapping it was.
+    pub(super) fn unmap_object(&mut self, object: ObjectFdId, by: Pid, size: u64) -> Reply {
+        self.device.unmap_fd(object, size, by);
         Ok(Answer::DONE)
     }
 

@@ -259,11 +259,11 @@ impl<P: Platform> Server<P> {
             Operation::Map {
                 offset,
                 size,
-                write,
                 again,
-            } => self.map_node(open, request.caller, offset, size, write, again),
+                ..
+            } => self.map_node(open, request.caller, offset, size, again),
             Operation::Unmap { offset, size } => {
-                self.unmap(gem::Mapper::Node(open), offset, size, request.caller)
+                self.unmap_node(open, request.caller, offset, size)
             }
             Operation::Export(export) => self.export(open, export),
             Operation::Open(path, flags) => self.open_from_node(open, path, flags),
@@ -281,10 +281,8 @@ impl<P: Platform> Server<P> {
                 size,
                 write,
                 ..
-            } => self.map(gem::Mapper::Object(object), offset, size, write),
-            Operation::Unmap { offset, size } => {
-                self.unmap(gem::Mapper::Object(object), offset, size, request.caller)
-            }
+            } => self.map_object(object, request.caller, offset, size, write),
+            Operation::Unmap { size, .. } => self.unmap_object(object, request.caller, size),
             Operation::Read { offset, .. } => {
                 self.read_object(object, offset, &mut request.payload)
             }

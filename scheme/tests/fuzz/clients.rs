@@ -165,21 +165,27 @@ impl ThroughServer {
                 self.rig.unmap(pid, node, offset, size);
             }
             Call::MapFd {
+                user,
                 fd,
                 offset,
                 size,
                 write,
             } => {
-                let (fd, pid) = self.fds[fd].unwrap();
+                let fd = self.fds[fd].unwrap().0;
                 let mut flags = MapFlags::MAP_SHARED | MapFlags::PROT_READ;
                 flags.set(MapFlags::PROT_WRITE, write);
                 let args = [fd.raw(), size, flags.bits() as u64, offset, 0, 0];
                 let anywhere = outcome.map(|_| None);
-                self.request(pid, Opcode::MmapPrep, SqeFlags::empty(), args, anywhere);
+                self.request(
+                    pid(user),
+                    Opcode::MmapPrep,
+                    SqeFlags::empty(),
+                    args,
+                    anywhere,
+                );
             }
-            Call::UnmapFd { fd, size } => {
-                let (fd, pid) = self.fds[fd].unwrap();
-                self.rig.unmap(pid, fd, 0, size);
+            Call::UnmapFd { user, fd, size } => {
+                self.rig.unmap(pid(user), self.fds[fd].unwrap().0, 0, size);
             }
             Call::CloseFd { fd } => {
                 let (fd, _) = self.fds[fd].take().unwrap();

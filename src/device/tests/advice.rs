@@ -150,17 +150,17 @@ fn what_is_mapped_is_never_purged() {
     let bobs = device.open_name(b, name).unwrap().0;
     let fd = device.export(b, bobs, WRITE).unwrap();
     device.advise(a, handle, DontNeed).unwrap();
-    device.map(Mapper::Node(a), offset, 4096, true).unwrap();
-    device.map(Mapper::Object(fd), 0, 8192, true).unwrap();
+    device.map(a, offset, 4096).unwrap();
+    device.map_fd(fd, identity(1), 0, 8192, true).unwrap();
     assert_eq!(device.stats().purgeable, PageCount::ZERO);
     short_of(&world, &device, 100);
     device.relieve().unwrap();
-    device.unmap(Mapper::Node(a), offset, 4096);
+    device.unmap(a, offset, 4096);
     device.relieve().unwrap();
-    assert!(device.map(Mapper::Node(b), offset, 4096, true).is_ok());
+    assert!(device.map(b, offset, 4096).is_ok());
     device.close_object_fd(fd);
     device.relieve().unwrap();
-    device.unmap(Mapper::Node(b), offset, 4096);
+    device.unmap(b, offset, 4096);
     assert_eq!(device.stats().purgeable, pages(2));
     device.relieve().unwrap();
     assert!(!is_retained(&mut device, a, handle));
@@ -187,10 +187,10 @@ fn a_purged_object_is_charged_and_has_a_handle_a_name_and_no_pages() {
     assert!(!is_retained(&mut device, a, handle));
     assert!(!is_retained(&mut device, b, bobs));
     assert_eq!(device.advise(b, bobs, DontNeed), Ok(false));
-    let mapped = device.map(Mapper::Node(b), offset, 4096, true);
+    let mapped = device.map(b, offset, 4096);
     assert_eq!(mapped, Err(Error::Purged));
     assert_eq!(
-        device.map(Mapper::Object(fd), 0, 1, false),
+        device.map_fd(fd, identity(1), 0, 1, false),
         Err(Error::Purged)
     );
     assert_eq!(device.read(fd, 0, &mut [0]), Err(Error::Purged));

@@ -44,12 +44,12 @@ fn an_object_fd_and_a_mapping_hold_as_a_handle_does() {
     let offset = device.map_offset(a, handle).unwrap().get();
     let bobs = device.open_name(b, name).unwrap().0;
     let fd = device.export(a, handle, Rights { write: true }).unwrap();
-    device.map(Mapper::Node(a), offset, 4096, true).unwrap();
+    device.map(a, offset, 4096).unwrap();
     device.close_handle(a, handle).unwrap();
     assert_eq!(charged(&device, 1), (4, 1));
     device.close_object_fd(fd);
     assert_eq!(charged(&device, 1), (4, 1), "she maps it still");
-    device.unmap(Mapper::Node(a), offset, 4096);
+    device.unmap(a, offset, 4096);
     assert_eq!(charged(&device, 2), (4, 1));
     device.close_handle(b, bobs).unwrap();
     assert_eq!(device.stats().objects, 0);
@@ -105,7 +105,7 @@ fn a_revoked_open_has_nothing_but_what_it_maps() {
     let magic = device.magic(a).unwrap();
     let [mapped, shared, gone] = [2, 3, 4].map(|size| create(&mut device, a, size));
     let offset = device.map_offset(a, mapped).unwrap().get();
-    device.map(Mapper::Node(a), offset, 8192, true).unwrap();
+    device.map(a, offset, 8192).unwrap();
     let name = device.flink(a, shared).unwrap();
     device.open_name(b, name).unwrap();
     let lost = device.flink(a, gone).unwrap();
@@ -124,12 +124,12 @@ fn a_revoked_open_has_nothing_but_what_it_maps() {
     assert_eq!(device.set_master(a), Err(Error::Revoked));
     let rights = Rights { write: false };
     assert_eq!(device.export_name(a, name, rights), Err(Error::Revoked));
-    let again = device.map(Mapper::Node(a), offset, 4096, false);
+    let again = device.map(a, offset, 4096);
     assert_eq!(again, Err(Error::NotAllowed));
     assert!(device.object_fd(fd).is_ok(), "fds are whose they are now");
     device.revoke(a).unwrap();
     device.close_object_fd(fd);
-    device.unmap(Mapper::Node(a), offset, 8192);
+    device.unmap(a, offset, 8192);
     assert_eq!(charged(&device, 1), (0, 0));
     device.close(a);
     assert_eq!(device.revoke(a), Err(Error::NoSuchOpen));
@@ -164,13 +164,13 @@ fn lower_limits_take_nothing_away() {
     let [first, second] = handles.map(|handle| device.map_offset(a, handle));
     assert!(is_refused(second.err()));
     let first = first.unwrap().get();
-    device.map(Mapper::Node(a), first, 4096, true).unwrap();
-    let more = device.map(Mapper::Node(a), first, 4096, true);
+    device.map(a, first, 4096).unwrap();
+    let more = device.map(a, first, 4096);
     assert!(more.is_ok(), "the same object is none more");
     limits.offsets_per_uid = 2;
     device.set_limits(limits);
     let second = device.map_offset(a, handles[1]).unwrap().get();
-    let refused = device.map(Mapper::Node(a), second, 4096, true);
+    let refused = device.map(a, second, 4096);
     assert!(is_refused(refused.err()));
 }
 
@@ -204,4 +204,47 @@ fn what_the_server_keeps_of_a_user_is_a_small_part_of_what_the_user_may_have() {
         let most = limits.uid.bytes() / 5;
         assert!(bytes as u64 <= most, "{mebibytes} MiB: {bytes} of {most}");
     }
+}
+
+#[test]
+fn whoever_maps_through_an_object_fd_pays_for_it() {
+    let mut limits = Limits::for_clients(pages(100));
+    limits.mapped_per_uid = pages(4);
+    let (world, mut device) = device_with(limits);
+    let a = open(&mut device, 1);
+    let handle = create(&mut device, a, 2);
+    let offset = device.map_offset(a, handle).unwrap().get();
+    let fd = device.export(a, handle, WRITE).unwrap();
+    let by = |uid| Identity {
+        pid: Pid(uid),
+        ..identity(uid as u32)
+    };
+    let size = 2 * PAGE_SIZE;
+    let mapped = |device: &TestDevice, uid: u32| {
+        let account = device.accounts().find(|account| account.uid == Uid(uid));
+        account.map(|account| account.mapped.get())
+    };
+    // Bob, who has nothing else here, maps until he may no more; that is nothing to Alice.
+    for _ in 0..2 {
+        device.map_fd(fd, by(2), 0, size, true).unwrap();
+    }
+    let more = device.map_fd(fd, by(2), 0, size, true);
+    assert!(matches!(more, Err(Error::Limit(_))), "{more:?}");
+    assert_eq!((mapped(&device, 1), mapped(&device, 2)), (Some(0), Some(4)));
+    device.map(a, offset, size).unwrap();
+    device.map_fd(fd, by(1), 0, size, false).unwrap();
+    // Who is refused or fails has no account for it.
+    limits.mapped_per_uid = pages(1);
+    device.set_limits(limits);
+    assert!(device.map_fd(fd, by(3), 0, size, true).is_err());
+    world.fail(Window, NotReady::OutOfMemory);
+    assert!(device.map_fd(fd, by(3), 0, PAGE_SIZE, true).is_err());
+    world.work();
+    assert_eq!(mapped(&device, 3), None);
+    // Bob's end at the hands of somebody unknown.
+    device.unmap_fd(fd, size, Pid(2));
+    device.unmap_fd(fd, PAGE_SIZE, Pid(99));
+    assert_eq!(device.stats().mapped, pages(5));
+    device.close_object_fd(fd);
+    assert_eq!((mapped(&device, 1), mapped(&device, 2)), (Some(2), None));
 }

@@ -14,7 +14,7 @@ fn a_private_object_is_shared_and_never_mapped_and_goes_back_to_the_driver() {
     assert_eq!(device.size(open, handle), Ok(pages(2)));
     assert_eq!(device.stats().memory, pages(2));
     let offset = device.map_offset(open, handle).unwrap().get();
-    let mapped = device.map(Mapper::Node(open), offset, PAGE_SIZE, false);
+    let mapped = device.map(open, offset, PAGE_SIZE);
     assert_eq!(mapped, Err(Error::NotMappable));
     let fd = device.export(open, handle, WRITE).unwrap();
     assert_eq!(device.read(fd, 0, &mut [0]), Err(Error::NotMappable));
@@ -118,7 +118,7 @@ fn a_read_only_fd_gives_no_way_to_write() {
     let (a, b) = (open(&mut device, 1), open(&mut device, 2));
     let handle = create(&mut device, a, 1);
     let fd = device.export(a, handle, READ).unwrap();
-    let map = |device: &mut TestDevice, write| device.map(Mapper::Object(fd), 0, 1, write);
+    let map = |device: &mut TestDevice, write| device.map_fd(fd, identity(1), 0, 1, write);
     assert_eq!(device.write(fd, 0, &[1]), Err(Error::ReadOnly));
     assert_eq!(map(&mut device, true), Err(Error::ReadOnly));
     assert_eq!(device.import(b, fd), Err(Error::ReadOnly));
@@ -133,7 +133,7 @@ fn an_object_fd_keeps_an_object_alive_and_its_maker_paying() {
     let handle = create(&mut device, open, 2);
     let fd = device.export(open, handle, WRITE).unwrap();
     device
-        .map(Mapper::Object(fd), PAGE_SIZE, PAGE_SIZE, true)
+        .map_fd(fd, identity(1), PAGE_SIZE, PAGE_SIZE, true)
         .unwrap();
     device.close(open);
     let account = *device.accounts().next().unwrap();

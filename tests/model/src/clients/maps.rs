@@ -2,10 +2,11 @@
 
 use gem::pages::Ticket;
 use gem::units::{FakeOffset, Handle, PAGE_SIZE};
-use gem::{Error, Mapper, OpenId};
+use gem::{Error, OpenId};
 
+use super::opens::identity;
 use super::thing::{ObjectFile, Thing, placed};
-use super::{Call, Run};
+use super::{Call, Run, USERS};
 use crate::world::Mood;
 
 impl Run<'_> {
@@ -80,7 +81,7 @@ impl Run<'_> {
             call,
             mood,
             |_| 0,
-            |device| device.map(Mapper::Node(open), offset.get(), size, true),
+            |device| device.map(open, offset.get(), size),
         );
         let found = self
             .things
@@ -178,7 +179,7 @@ impl Run<'_> {
 
     pub(super) fn unmap_at(&mut self, number: usize, open: OpenId, at: u64, pages: u64) {
         let size = pages * PAGE_SIZE;
-        self.device.unmap(Mapper::Node(open), at, size);
+        self.device.unmap(open, at, size);
         self.tell(Call::Unmap {
             open: number,
             offset: at,
@@ -201,14 +202,17 @@ impl Run<'_> {
         let Some(&Some(ObjectFile {
             id,
             write: writeable,
-            user,
+            user: maker,
             ..
         })) = self.fds.get(fd)
         else {
             return;
         };
+        // In whoever's hands it is.
+        let user = (maker + skip as u32 + pages as u32) % USERS;
         let (offset, size) = (skip * PAGE_SIZE, pages * PAGE_SIZE);
         let call = Call::MapFd {
+            user,
             fd,
             offset,
             size,
@@ -218,7 +222,7 @@ impl Run<'_> {
             call,
             mood,
             |_| 0,
-            |device| device.map(Mapper::Object(id), offset, size, write),
+            |device| device.map_fd(id, identity(user), offset, size, write),
         );
         let counted = self.mapped_by(user);
         let thing = self
@@ -240,24 +244,38 @@ impl Run<'_> {
             assert_eq!(result, Err(Error::NotReady(Ticket(2))));
         } else {
             assert_eq!(result.unwrap().get() as u64 % (1 << 32), offset);
-            *thing.mapped_by_fd.entry(fd).or_default() += pages;
+            let mapped = thing.mapped_by_fd.entry(fd).or_default();
+            match mapped.iter_mut().find(|(of, _)| *of == user) {
+                Some((_, sum)) => *sum += pages,
+                None => mapped.push((user, pages)),
+            }
         }
     }
 
     pub(super) fn unmap_fd(&mut self, fd: usize, pages: u64) {
-        let Some(&Some(ObjectFile { id, .. })) = self.fds.get(fd) else {
+        let Some(&Some(ObjectFile { id, user, .. })) = self.fds.get(fd) else {
             return;
         };
+        let user = ((u64::from(user) + pages % 7) % u64::from(USERS)) as u32;
         let size = pages * PAGE_SIZE;
-        self.device.unmap(Mapper::Object(id), 0, size);
-        self.tell(Call::UnmapFd { fd, size });
+        self.device.unmap_fd(id, size, identity(user).pid);
+        self.tell(Call::UnmapFd { user, fd, size });
         let thing = self
             .things
             .iter_mut()
             .find(|thing| thing.fds.contains(&fd))
             .unwrap();
-        if let Some(mapped) = thing.mapped_by_fd.get_mut(&fd) {
-            *mapped = mapped.saturating_sub(pages);
+        // The user's own, then those of whoever came last.
+        let mapped = thing.mapped_by_fd.entry(fd).or_default();
+        for _ in 0..pages {
+            let own = mapped.iter().position(|(of, _)| *of == user);
+            let Some(index) = own.or(mapped.len().checked_sub(1)) else {
+                break;
+            };
+            mapped[index].1 -= 1;
+            if mapped[index].1 == 0 {
+                mapped.remove(index);
+            }
         }
     }
 
@@ -269,11 +287,11 @@ impl Run<'_> {
                     pages += mapped;
                 }
             }
-            for (fd, mapped) in &thing.mapped_by_fd {
-                if self.fds[*fd].is_some_and(|fd| fd.user == user) {
-                    pages += mapped;
-                }
-            }
+            let by_fd = thing.mapped_by_fd.values().flatten();
+            pages += by_fd
+                .filter(|(of, _)| *of == user)
+                .map(|(_, mapped)| mapped)
+                .sum::<u64>();
         }
         pages
     }

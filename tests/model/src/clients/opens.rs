@@ -7,14 +7,19 @@ use super::thing::Thing;
 use super::{Call, Run};
 use crate::world::Mood;
 
+/// The process of a user.
+pub(super) fn identity(user: u32) -> Identity {
+    Identity {
+        uid: Uid(user),
+        gid: Gid(user),
+        pid: Pid(user.into()),
+    }
+}
+
 impl Run<'_> {
     pub(super) fn open(&mut self, user: u32) {
         let open = self.device.open(Node::Primary).unwrap();
-        let identity = Identity {
-            uid: Uid(user),
-            gid: Gid(user),
-            pid: Pid(user.into()),
-        };
+        let identity = identity(user);
         let mine = self
             .opens
             .iter()

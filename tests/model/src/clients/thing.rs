@@ -27,8 +27,8 @@ pub struct Thing {
     pub fds: BTreeSet<usize>,
     /// Mapped pages, by open.
     pub mapped: BTreeMap<usize, u64>,
-    /// By object fd.
-    pub mapped_by_fd: BTreeMap<usize, u64>,
+    /// By object fd: by which users, in the order in which they came.
+    pub mapped_by_fd: BTreeMap<usize, Vec<(u32, u64)>>,
     /// How much is at work on it.
     pub uses: u32,
 }
@@ -48,7 +48,8 @@ impl Thing {
     }
 
     pub fn mapped_pages(&self) -> u64 {
-        self.mapped.values().sum::<u64>() + self.mapped_by_fd.values().sum::<u64>()
+        let by_fd = self.mapped_by_fd.values().flatten();
+        self.mapped.values().sum::<u64>() + by_fd.map(|(_, pages)| pages).sum::<u64>()
     }
 
     pub fn is_held(&self) -> bool {

@@ -69,13 +69,16 @@ pub enum Call {
         offset: u64,
         size: u64,
     },
+    /// By a process of that user.
     MapFd {
+        user: u32,
         fd: usize,
         offset: u64,
         size: u64,
         write: bool,
     },
     UnmapFd {
+        user: u32,
         fd: usize,
         size: u64,
     },

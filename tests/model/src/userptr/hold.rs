@@ -3,7 +3,7 @@
 use gem::pages::Ticket;
 use gem::space::{Place, SpaceId};
 use gem::units::{GpuAddr, Handle, PAGE_SIZE, Pid};
-use gem::{Error, Event, Mapper, Sequence};
+use gem::{Error, Event, Sequence};
 
 use super::range::State;
 use super::{Run, Waiter, pages, pid};
@@ -60,8 +60,7 @@ impl Run {
         let count = count.min(range.pages() - skip);
         let at = offset + skip * PAGE_SIZE;
         let by = Some(if child { Pid(1) } else { pid(range.open) });
-        self.device
-            .unmap_by(Mapper::Node(open), at, count * PAGE_SIZE, by);
+        self.device.unmap_by(open, at, count * PAGE_SIZE, by);
         range.mapped -= count.min(range.mapped);
         let takes_back = range.state == State::Held && (!child || range.mapped < range.pages());
         if takes_back {

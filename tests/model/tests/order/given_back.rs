@@ -6,16 +6,15 @@ use super::*;
 fn unmapping_all_or_a_part_gives_all_pages_back() {
     for (skip, count) in [(0, PAGES), (0, 1), (PAGES - 1, 1), (1, 2)] {
         let mut held = held();
-        let mapper = Mapper::Node(held.open);
         let at = held.offset + skip * PAGE_SIZE;
-        held.device.unmap(mapper, at, count * PAGE_SIZE);
+        held.device.unmap(held.open, at, count * PAGE_SIZE);
         given_back(&held.world);
         let stats = held.device.stats();
         let left = PAGES - count;
         assert_eq!(stats.mapped, pages(left));
         assert_eq!(stats.user_pages, pages(if left > 0 { PAGES } else { 0 }));
         // What is left is the client's own business.
-        held.device.unmap(mapper, held.offset, BYTES);
+        held.device.unmap(held.open, held.offset, BYTES);
         given_back(&held.world);
         let stats = held.device.stats();
         assert_eq!((stats.user_pages, stats.user_ranges), (pages(0), 0));
@@ -43,7 +42,7 @@ fn a_range_counts_as_resident_while_its_pages_are_there() {
     assert_eq!(counts(&device), (1 + PAGES, 1 + PAGES));
     let (handle, offset) = device.claim_userptr(open, PID, claim(false)).unwrap();
     device.map_userptr(open, PID, offset.get(), BYTES).unwrap();
-    device.unmap(Mapper::Node(open), offset.get(), BYTES);
+    device.unmap(open, offset.get(), BYTES);
     assert_eq!(counts(&device), (1 + PAGES, 1), "the client has them back");
     device.close_handle(open, handle).unwrap();
     assert_eq!(counts(&device), (1, 1));
@@ -52,10 +51,9 @@ fn a_range_counts_as_resident_while_its_pages_are_there() {
 #[test]
 fn the_client_is_told_who_took_its_pages() {
     let mut held = held();
-    let mapper = Mapper::Node(held.open);
     let (at, by) = (held.offset + PAGE_SIZE, Some(OTHER_PID));
-    held.device.unmap_by(mapper, at, PAGE_SIZE, by);
-    held.device.unmap_by(mapper, held.offset, BYTES, by);
+    held.device.unmap_by(held.open, at, PAGE_SIZE, by);
+    held.device.unmap_by(held.open, held.offset, BYTES, by);
     let handle = held.handle;
     let told = held.device.next_event(held.open);
     assert_eq!(told, Ok(Some(Event::Revoked { handle, by })));
@@ -63,24 +61,24 @@ fn the_client_is_told_who_took_its_pages() {
     // Who closes the handle knows.
     let mut held = self::held();
     held.device.close_handle(held.open, held.handle).unwrap();
-    held.device.unmap_by(mapper, held.offset, BYTES, by);
+    held.device.unmap_by(held.open, held.offset, BYTES, by);
     assert_eq!(held.device.next_event(held.open), Ok(None));
 }
 
 #[test]
 fn a_child_has_held_pages_as_well_and_lets_go_of_them_alone() {
     let mut held = held();
-    let (open, mapper) = (held.open, Mapper::Node(held.open));
+    let open = held.open;
     let child = Some(OTHER_PID);
     held.device.map_again(open, held.offset, BYTES).unwrap();
     let inside = held.offset + PAGE_SIZE;
-    held.device.unmap_by(mapper, inside, PAGE_SIZE, child);
+    held.device.unmap_by(open, inside, PAGE_SIZE, child);
     held.device
-        .unmap_by(mapper, held.offset, BYTES - PAGE_SIZE, child);
+        .unmap_by(open, held.offset, BYTES - PAGE_SIZE, child);
     assert_eq!(held.world.0.borrow().deeds, [], "the parent has them all");
     assert_eq!(held.device.stats().mapped, pages(PAGES));
     // By whomever: now it cannot have them all.
-    held.device.unmap_by(mapper, inside, PAGE_SIZE, child);
+    held.device.unmap_by(open, inside, PAGE_SIZE, child);
     given_back(&held.world);
     let mapped = held.device.map_again(open, held.offset, PAGE_SIZE);
     assert_eq!(mapped, Err(Error::NotMappable), "nothing of ours");
@@ -88,11 +86,11 @@ fn a_child_has_held_pages_as_well_and_lets_go_of_them_alone() {
     let mut held = self::held();
     held.device.map_again(open, held.offset, BYTES).unwrap();
     held.device
-        .unmap_by(mapper, held.offset, PAGE_SIZE, Some(PID));
+        .unmap_by(open, held.offset, PAGE_SIZE, Some(PID));
     given_back(&held.world);
     assert_eq!(held.device.stats().user_pages, pages(PAGES));
-    held.device.unmap_by(mapper, held.offset, BYTES, Some(PID));
-    held.device.unmap_by(mapper, held.offset, BYTES, child);
+    held.device.unmap_by(open, held.offset, BYTES, Some(PID));
+    held.device.unmap_by(open, held.offset, BYTES, child);
     assert_eq!(held.device.stats().user_pages, pages(0));
 }
 
@@ -102,22 +100,20 @@ fn mapping_something_over_it_gives_all_pages_back() {
     let info = CreateInfo::default();
     let (other, _) = held.device.create(held.open, 1, info).unwrap();
     let offset = held.device.map_offset(held.open, other).unwrap().get();
-    let mapper = Mapper::Node(held.open);
     // The kernel asks for the new mapping first, and tells of the old one then.
-    held.device.map(mapper, offset, 1, true).unwrap();
+    held.device.map(held.open, offset, 1).unwrap();
     assert_eq!(held.world.0.borrow().deeds, []);
     held.device
-        .unmap(mapper, held.offset + PAGE_SIZE, PAGE_SIZE);
+        .unmap(held.open, held.offset + PAGE_SIZE, PAGE_SIZE);
     given_back(&held.world);
 }
 
 #[test]
 fn the_end_of_the_process_gives_all_pages_back() {
     let mut unmapped_first = held();
-    let mapper = Mapper::Node(unmapped_first.open);
     unmapped_first
         .device
-        .unmap(mapper, unmapped_first.offset, BYTES);
+        .unmap(unmapped_first.open, unmapped_first.offset, BYTES);
     given_back(&unmapped_first.world);
     unmapped_first.device.close(unmapped_first.open);
     let mut closed = held();
@@ -139,11 +135,10 @@ fn closing_the_handle_gives_all_pages_back_and_leaves_the_mapping_charged() {
     let stats = held.device.stats();
     assert_eq!((stats.objects, stats.handles), (1, 0));
     assert_eq!((stats.user_pages, stats.user_ranges), (pages(PAGES), 1));
-    let mapper = Mapper::Node(held.open);
-    held.device.unmap(mapper, held.offset, BYTES - PAGE_SIZE);
+    held.device.unmap(held.open, held.offset, BYTES - PAGE_SIZE);
     assert_eq!(held.device.stats().user_ranges, 1);
     let last = held.offset + BYTES - PAGE_SIZE;
-    held.device.unmap(mapper, last, PAGE_SIZE);
+    held.device.unmap(held.open, last, PAGE_SIZE);
     let stats = held.device.stats();
     assert_eq!((stats.objects, stats.user_ranges), (0, 0));
     assert_eq!(stats.offsets, 0);
@@ -173,8 +168,7 @@ fn pages_that_are_taken_again_are_others_and_late_work_sees_that() {
     assert!(begun.is_some());
     let again = held.device.begin_userptr_again(open, PID, handle, start);
     assert_eq!(again.err(), Some(Error::InUse), "there are pages");
-    let mapper = Mapper::Node(open);
-    held.device.unmap(mapper, held.offset, PAGE_SIZE);
+    held.device.unmap(open, held.offset, PAGE_SIZE);
     let bound = held.device.vm_bind(open, PID, handle, place(0, 0), None);
     assert_eq!(bound, Err(Error::NotHeld));
     let again = held.device.begin_userptr_again(open, PID, handle, start);
@@ -183,7 +177,7 @@ fn pages_that_are_taken_again_are_others_and_late_work_sees_that() {
         Some(Error::InUse),
         "three pages are mapped yet"
     );
-    held.device.unmap(mapper, held.offset, BYTES);
+    held.device.unmap(open, held.offset, BYTES);
     assert_eq!(
         held.device.map_offset(open, handle),
         Err(Error::NotMappable)
@@ -296,7 +290,7 @@ fn ten_thousand_ranges_come_and_go_in_any_order() {
     assert_eq!(device.stats().user_ranges, 10_000);
     for place in 0..10_000 {
         let offset = all[place * 7919 % 10_000];
-        device.unmap(Mapper::Node(open), offset, PAGE_SIZE);
+        device.unmap(open, offset, PAGE_SIZE);
         let live = world.0.borrow().user_sets.len();
         assert_eq!(live, 9_999 - place, "one at a time");
     }
@@ -337,8 +331,7 @@ fn a_clients_own_pages_are_advised_about_and_never_purged() {
     let mut held = held();
     let advised = held.device.advise(held.open, held.handle, Advice::DontNeed);
     assert_eq!(advised, Ok(true));
-    held.device
-        .unmap(Mapper::Node(held.open), held.offset, PAGE_SIZE);
+    held.device.unmap(held.open, held.offset, PAGE_SIZE);
     assert_eq!(held.device.stats().purgeable, pages(0));
     let advised = held.device.advise(held.open, held.handle, Advice::WillNeed);
     assert_eq!(advised, Ok(true), "revoked is not purged");

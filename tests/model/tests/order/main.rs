@@ -8,8 +8,8 @@ use gem::space::{Access, Place, SpaceId, UserPages};
 use gem::units::{Gid, GpuAddr, Handle, Identity, PAGE_SIZE, PageCount, Pid, Uid};
 use gem::user::{UserAddr, UserRange};
 use gem::{
-    Acquisition, Advice, Claim, Config, CreateInfo, Device, Error, Event, Limits, Mapper, NameMode,
-    Node, OpenId, Rights,
+    Acquisition, Advice, Claim, Config, CreateInfo, Device, Error, Event, Limits, NameMode, Node,
+    OpenId, Rights,
 };
 
 use gem_model::world::{Deed, Gpu, Mood, SPACE_PAGES, Shared, frame};

@@ -55,7 +55,7 @@ fn nobody_but_the_registrar_maps_or_binds_and_nobody_exports() {
     assert_eq!(device.map_offset(stranger, theirs), Err(Error::NotMappable));
     let mapped = device.map_userptr(stranger, OTHER_PID, held.offset, BYTES);
     assert_eq!(mapped, Err(Error::NotMappable));
-    let mapped = device.map(Mapper::Node(stranger), held.offset, BYTES, false);
+    let mapped = device.map(stranger, held.offset, BYTES);
     assert_eq!(mapped, Err(Error::NotMappable));
     let rights = Rights { write: false };
     assert_eq!(
@@ -65,11 +65,11 @@ fn nobody_but_the_registrar_maps_or_binds_and_nobody_exports() {
     let exported = device.export_name(stranger, name, rights);
     assert_eq!(exported, Err(Error::NotExportable));
     // A stranger's unmapping is none, and a stranger's handle keeps no pages.
-    device.unmap(Mapper::Node(stranger), held.offset, BYTES);
+    device.unmap(stranger, held.offset, BYTES);
     assert_eq!(held.world.0.borrow().deeds, []);
     device.close_handle(open, handle).unwrap();
     given_back(&held.world);
-    device.unmap(Mapper::Node(open), held.offset, BYTES);
+    device.unmap(open, held.offset, BYTES);
     let stats = device.stats();
     assert_eq!((stats.objects, stats.user_ranges), (1, 0));
     device.close_handle(stranger, theirs).unwrap();
