@@ -9,7 +9,7 @@ use libredox::flag::O_RDONLY;
 use syscall::error::{EACCES, EBADF, EINVAL, EMFILE, ENODEV, ENOENT};
 
 use crate::command::Command;
-use crate::puppet::{PAGE, Puppet};
+use crate::puppet::{PAGE, Puppet, READ_WRITE};
 use crate::{ALICE, BOB, World, count, promises};
 
 promises![
@@ -20,6 +20,7 @@ promises![
     a_revoked_open_is_of_no_use_and_harms_nobody,
     revoking_is_roots_and_needs_an_open_that_exists,
     what_a_revoked_open_maps_is_there_until_it_is_unmapped,
+    whoever_maps_through_an_object_fd_pays_for_it,
     who_opens_without_using_loses_its_own_files_and_nobody_elses,
 ];
 
@@ -220,7 +221,7 @@ fn what_a_revoked_open_maps_is_there_until_it_is_unmapped(world: &mut dyn World)
     assert_eq!(alice.peek(at), 77, "no kernel takes a mapping away");
     assert_eq!(payer(world, 29), Some(ALICE));
     let offset = 0;
-    let more = alice.map(card, offset, PAGE, crate::puppet::READ_WRITE);
+    let more = alice.map(card, offset, PAGE, READ_WRITE);
     assert_eq!(more, Err(ENODEV));
     alice.unmap(at, 29 * PAGE).unwrap();
     for _ in 0..2000 {
@@ -230,6 +231,43 @@ fn what_a_revoked_open_maps_is_there_until_it_is_unmapped(world: &mut dyn World)
         world.pause();
     }
     panic!("what is unmapped is there still");
+}
+
+fn whoever_maps_through_an_object_fd_pays_for_it(world: &mut dyn World) {
+    let mut root = Puppet::new(world);
+    let rule = root.open("renderD128");
+    set(&mut root, rule, Limit::MappedPerUid, 40).unwrap();
+    let (mut alice, mut bob) = (Puppet::of_user(world, ALICE), Puppet::of_user(world, BOB));
+    let card = alice.open("card0");
+    let handle = alice.create(card, 20 * PAGE).unwrap();
+    let fd = alice.dup(card, &format!("handle/{handle}")).unwrap();
+    // Bob maps it until he may no more, and has nothing else of this server.
+    let theirs = alice.give(fd, &mut bob);
+    let size = 20 * PAGE;
+    let [first, _] = [0, 0].map(|offset| bob.map(theirs, offset, size, READ_WRITE).unwrap());
+    assert_eq!(bob.map(theirs, 0, PAGE, READ_WRITE), Err(EMFILE));
+    // To Alice it is nothing, through her node or the same fd.
+    alice.map_handle(card, handle, size).unwrap();
+    let at = alice.map(fd, 0, size, READ_WRITE).unwrap();
+    assert_eq!(alice.map(fd, 0, PAGE, READ_WRITE), Err(EMFILE));
+    // Each has room for what each unmaps.
+    alice.unmap(at, PAGE).unwrap();
+    assert_eq!(bob.map(theirs, 0, PAGE, READ_WRITE), Err(EMFILE));
+    alice.map(fd, 0, PAGE, READ_WRITE).unwrap();
+    bob.unmap(first, 2 * PAGE).unwrap();
+    assert_eq!(alice.map(fd, 0, PAGE, READ_WRITE), Err(EMFILE));
+    bob.map(theirs, 0, 2 * PAGE, READ_WRITE).unwrap();
+    // And who is gone has nothing.
+    bob.kill();
+    let mut other = Puppet::of_user(world, BOB);
+    let theirs = alice.give(fd, &mut other);
+    for _ in 0..2000 {
+        if other.map(theirs, 0, size, READ_WRITE).is_ok() {
+            return;
+        }
+        world.pause();
+    }
+    panic!("a dead process pays for what it had mapped");
 }
 
 /// More files than a server keeps of those that nobody has used.
