@@ -49,6 +49,7 @@ impl Ready {
         limits.handles_per_uid = u32::MAX;
         limits.objects_per_uid = u32::MAX;
         limits.names_per_uid = u32::MAX;
+        limits.mapped_objects_per_uid = u32::MAX;
         let config = Config {
             limits,
             names: NameMode::Random { seed: [1; 16] },

@@ -269,8 +269,13 @@ fn map(fd: &Fd, offset: u64) {
 
 /// Holds objects until it is killed.
 fn hold(objects: usize, mapped: bool) {
-    let card = Card::open(Node::Render).unwrap();
-    let buffers: Vec<_> = (0..objects).map(|_| card.create(4096).unwrap()).collect();
+    // As many in each open as it may have.
+    let cards: Vec<_> = (0..objects.div_ceil(50_000))
+        .map(|_| Card::open(Node::Render).unwrap())
+        .collect();
+    let buffers: Vec<_> = (0..objects)
+        .map(|index| cards[index / 50_000].create(4096).unwrap())
+        .collect();
     let mappings: Vec<_> = if mapped {
         buffers.iter().map(|buffer| buffer.map().unwrap()).collect()
     } else {

@@ -76,12 +76,12 @@ impl Limits {
             keep_free: PageCount::new((total.get() / 8).max(1)).unwrap_or(total),
             // Mapping costs the kernel page tables, one eight-byte entry a page.
             mapped_per_uid: PageCount::new(total.get().saturating_mul(16)).unwrap_or(total),
-            mapped_objects_per_uid: as_pages(1 << 18),
+            mapped_objects_per_uid: as_pages(AT_ONCE),
             opens: 1 << 20,
             opens_per_uid: 1 << 14,
             objects_per_uid: as_pages(1 << 20),
             handles_per_uid: as_pages(1 << 20) * 2,
-            handles_per_open: 1 << 20,
+            handles_per_open: AT_ONCE,
             object_fds_per_uid: as_pages(1 << 17),
             object_fds_per_open: 1 << 16,
             names_per_uid: 1 << 16,
@@ -95,6 +95,11 @@ impl Limits {
         }
     }
 }
+
+/// What may go when an open ends: that is one step, in which nobody else is served. A handle takes
+/// up to a fifth of a microsecond (docs/performance.md), so this many less than a frame's time on a
+/// screen.
+const AT_ONCE: u32 = 1 << 16;
 
 /// What is cheap enough for one uid to have as many of on any machine.
 const FEW: u32 = 1 << 14;
