@@ -1,10 +1,10 @@
 //! What is mapped through one object fd: by which processes, and who pays.
 //!
-//! An fd can be in many hands. Whoever maps through it pays for what it maps: else whoever was given
-//! it could use up what its maker may map, and the maker could not end that. The kernel names the
-//! process when something is mapped; when something is unmapped it names who did that, which can be
-//! another one (whoever closes the last fd on a dead process's address space, say). What such a
-//! process unmaps is taken from whom it has; the sum is right, and what is left ends with the fd.
+//! An fd can be in many hands. Whoever maps through it pays for what it maps: else whoever was
+//! given it could use up what its maker may map, and the maker could not end that. The kernel names
+//! the process that maps. When something is unmapped it names who did that, which can be another
+//! process (whoever closes the last fd on a dead one's address space, say). What such a one unmaps
+//! is taken from somebody who has it mapped: the sum is right, and what is left ends with the fd.
 
 use alloc::vec::Vec;
 
@@ -31,8 +31,8 @@ impl FdMappings {
         }
     }
 
-    /// Up to `pages` pages fewer: those of this process, and where it has not so many, of whoever came
-    /// last. Tells for each account how many; how many in all.
+    /// Up to `pages` pages fewer: those of this process, and where it has not so many, of whoever
+    /// came last. Tells each account how many; returns how many in all.
     pub(crate) fn take(
         &mut self,
         pid: Pid,

@@ -4,8 +4,9 @@
 //! attempt either succeeds, changes nothing and says why, or changes nothing and says what it
 //! waits for; the executor repeats those from the start. Handlers are split by what they serve:
 //! `native` and `drm` for calls on nodes, `files` for what every file can do, `memory` for
-//! mappings, `userptr` for clients' own pages, `releases` for answers that wait until they are back, `events` for what clients wait for, `rule` for what
-//! root does, `text` for what people read and `lines` for what it says.
+//! mappings, `userptr` for clients' own pages, `releases` for answers that wait until those are back,
+//! `events` for what clients wait for, `rule` for what root does, `text` for what people read and
+//! `lines` for what it says.
 
 mod drm;
 mod events;
