@@ -138,11 +138,6 @@ impl Ledger {
         Ok(AccountKey(key))
     }
 
-    /// Closes an account to which nothing is charged.
-    pub(crate) fn close_if_unused(&mut self, key: AccountKey) {
-        self.close_if_empty(key.0);
-    }
-
     /// Whether there may be one more of these.
     pub(crate) fn check(&self, key: AccountKey, what: Counted) -> Result<(), LedgerError> {
         let limit = match what {
@@ -178,7 +173,7 @@ impl Ledger {
             let counter = account.counter(what);
             *counter = counter.saturating_sub(count);
         }
-        self.close_if_empty(key.0);
+        self.close_if_unused(key);
     }
 
     /// An object of this size.
@@ -257,7 +252,7 @@ impl Ledger {
             account.names = account.names.saturating_sub(load.has_name.into());
             account.offsets = account.offsets.saturating_sub(load.has_offset.into());
         }
-        self.close_if_empty(key.0);
+        self.close_if_unused(key);
     }
 
     /// Another user pays for an object from now on, even beyond its limits: it holds the object,
@@ -306,7 +301,7 @@ impl Ledger {
             account.mapped_objects = account.mapped_objects.saturating_sub(last.into());
         }
         self.mapped = self.mapped.saturating_sub(pages);
-        self.close_if_empty(key.0);
+        self.close_if_unused(key);
     }
 
     /// These pages are mapped again by whom they were taken from: no more of the kernel's than
@@ -355,7 +350,8 @@ impl Ledger {
         self.refund(key, Counted::UserRanges, 1);
     }
 
-    fn close_if_empty(&mut self, key: Key) {
+    /// Closes an account to which nothing is charged.
+    pub(crate) fn close_if_unused(&mut self, AccountKey(key): AccountKey) {
         if self.accounts.get(key).is_some_and(Account::is_empty)
             && let Some(account) = self.accounts.remove(key)
         {
