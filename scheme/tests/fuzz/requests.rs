@@ -174,6 +174,8 @@ fn record(
     Some(())
 }
 
+/// What the kernel lends a payload with. Not the daemon's own list: where that one is longer, it takes
+/// words of the input for an address, and that is to be noticed here.
 fn has_payload(opcode: Opcode) -> bool {
     matches!(
         opcode,
