@@ -490,6 +490,19 @@ fn both_ways() -> Outcome {
     daemon.is_well()
 }
 
+/// A file with the address space of a process that is dead but for that, with a mapping of a daemon that
+/// will not answer when it is told that it goes.
+pub(super) fn dead_space() -> Result<File, Broken> {
+    let file = File::open(1000)?;
+    let client = Command::new("smoke-client")
+        .argument("space")
+        .hand(file.raw(), FIRST_HANDED_FD);
+    let client = client.spawn().map_err(in_call("start a client"))?;
+    let ended = client.wait().map_err(in_call("wait for a client"))?;
+    expect("how the client ended", ended, Ended::Exited(0))?;
+    Ok(file)
+}
+
 /// How many of one user's jobs may be lost before the user's others wait.
 const LOST_PER_USER: usize = 4;
 
@@ -498,16 +511,7 @@ fn stuck() -> Outcome {
     let smoke = smoke::Daemon::start()?;
     let mut spaces = Vec::new();
     for _ in 0..=LOST_PER_USER {
-        // The address space of a process that is dead but for this fd, with a mapping of a daemon
-        // that will not answer when it is told that it goes.
-        let file = File::open(1000)?;
-        let client = Command::new("smoke-client")
-            .argument("space")
-            .hand(file.raw(), FIRST_HANDED_FD);
-        let client = client.spawn().map_err(in_call("start a client"))?;
-        let ended = client.wait().map_err(in_call("wait for a client"))?;
-        expect("how the client ended", ended, Ended::Exited(0))?;
-        spaces.push(file);
+        spaces.push(dead_space()?);
     }
     smoke.ask(&[number::KEEP_UNMAPPINGS])?;
     let mut threads = Vec::new();

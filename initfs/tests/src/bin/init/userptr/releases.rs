@@ -1,11 +1,10 @@
 //! Promises about what the daemon has let go of by the time that it says so.
 
 use initfs_tests::user::TAKE;
-use rt::process::Command;
-use rt::protocol::{Ended, FIRST_HANDED_FD};
 use syscall::error::EFAULT;
 
-use super::{Daemon, File, Memory};
+use super::abuse::dead_space;
+use super::{Daemon, Memory};
 use crate::smoke::{self, number};
 use crate::{Outcome, Promise, expect, frames, in_call};
 
@@ -31,13 +30,7 @@ fn release() -> Outcome {
     drop(memory);
 
     let smoke = smoke::Daemon::start()?;
-    let file = File::open(1000)?;
-    let client = Command::new("smoke-client")
-        .argument("space")
-        .hand(file.raw(), FIRST_HANDED_FD);
-    let client = client.spawn().map_err(in_call("start a client"))?;
-    let ended = client.wait().map_err(in_call("wait for a client"))?;
-    expect("how the client ended", ended, Ended::Exited(0))?;
+    let file = dead_space()?;
     smoke.ask(&[number::KEEP_UNMAPPINGS])?;
     let thread = rt::thread::spawn(move || {
         let refused = file.call(&[TAKE, 0x6000_0000_0000, 1]);
